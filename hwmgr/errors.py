@@ -1,0 +1,186 @@
+"""What can go wrong in the device plane, as types that carry their facts.
+
+::
+
+    HwmgrError
+    ├── SysfsError          a read or write under /sys failed     (path, errno)
+    ├── NetlinkError        the kernel refused a netlink request  (what, errno)
+    ├── NamespaceError      a network namespace cannot be entered (path, errno)
+    ├── RunError            a program could not be started        (path, errno)
+    │   └── RunTimeout      … or was ended at its time limit      (path, seconds)
+    ├── StateError          the state directory cannot be used    (path, errno)
+    │   ├── RecordTorn      a record does not parse               (path)
+    │   └── LockTimeout     somebody else holds the lock          (path, holder)
+    ├── DeviceError         a fact about one PCI function         (address)
+    │   ├── NoSuchDevice    … it is not there, or not a VF or PF
+    │   ├── DeviceBusy      … somebody else has it                (owner)
+    │   └── BindError       … its driver cannot be changed        (driver, errno)
+    ├── NoFreeVF            no VF of that PF is free              (pf, counts)
+    ├── NameTaken           the interface name exists there       (ifname, netns)
+    ├── NotAttached         no record of that attachment          (container_id, ifname)
+    ├── CheckFailed         hardware differs from the record      (findings)
+    ├── RequestError        the request contradicts itself
+    └── UndoIncomplete      something is still held               (problems)
+"""
+
+from __future__ import annotations
+
+from os import strerror
+
+
+class HwmgrError(Exception):
+    """Base of every error that this package raises on purpose."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class SysfsError(HwmgrError):
+    """A read or write under the sysfs root failed; ``errno`` tells how (ENOENT, EBUSY, EINVAL…)."""
+
+    def __init__(self, action: str, path: str, errno: int) -> None:
+        super().__init__(f"cannot {action} {path}: {strerror(errno)}")
+        self.path = path
+        self.errno = errno
+
+
+class NetlinkError(HwmgrError):
+    """The kernel refused a netlink request."""
+
+    def __init__(self, what: str, errno: int) -> None:
+        super().__init__(f"{what}: {strerror(errno)}")
+        self.what = what
+        self.errno = errno
+
+
+class NamespaceError(HwmgrError):
+    """A network namespace cannot be opened or entered."""
+
+    def __init__(self, path: str, errno: int, reason: str = "") -> None:
+        super().__init__(f"network namespace {path}: {reason or strerror(errno)}")
+        self.path = path
+        self.errno = errno
+
+
+class RunError(HwmgrError):
+    """A program could not be started."""
+
+    def __init__(self, path: str, errno: int, message: str = "") -> None:
+        super().__init__(message or f"cannot run {path}: {strerror(errno)}")
+        self.path = path
+        self.errno = errno
+
+
+class RunTimeout(RunError):
+    """A program ran longer than its limit (seconds); it and its children were ended."""
+
+    def __init__(self, path: str, seconds: float) -> None:
+        super().__init__(path, 0, f"{path} did not finish within {seconds:.0f} s and was ended")
+        self.seconds = seconds
+
+
+class StateError(HwmgrError):
+    """The state directory cannot be read or written."""
+
+    def __init__(self, path: str, errno: int, message: str = "") -> None:
+        super().__init__(message or f"state {path}: {strerror(errno)}")
+        self.path = path
+        self.errno = errno
+
+
+class RecordTorn(StateError):
+    """A record is not the JSON that was written; it is kept for the administrator to see."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(path, 0, f"record {path} is damaged ({reason}); see 'hwmgr repair'")
+        self.reason = reason
+
+
+class LockTimeout(StateError):
+    """Somebody else holds a lock for longer than we may wait."""
+
+    def __init__(self, path: str, seconds: float, holder: int | None) -> None:
+        who = f"process {holder}" if holder else "another process"
+        super().__init__(path, 0, f"lock {path} is held by {who} for over {seconds:.0f} s")
+        self.seconds = seconds
+        self.holder = holder
+
+
+class DeviceError(HwmgrError):
+    """A fact about one PCI function stands in the way."""
+
+    def __init__(self, address: str, message: str) -> None:
+        super().__init__(f"{address}: {message}")
+        self.address = address
+
+
+class NoSuchDevice(DeviceError):
+    """There is no such function, or it is not what the request takes it for."""
+
+
+class DeviceBusy(DeviceError):
+    """Somebody else has the function; ``owner`` says who, as far as that is known."""
+
+    def __init__(self, address: str, message: str, owner: str | None = None) -> None:
+        super().__init__(address, message)
+        self.owner = owner
+
+
+class BindError(DeviceError):
+    """The driver of a function cannot be changed."""
+
+    def __init__(self, address: str, driver: str | None, message: str, errno: int = 0) -> None:
+        super().__init__(address, message)
+        self.driver = driver
+        self.errno = errno
+
+
+class NoFreeVF(HwmgrError):
+    """No VF of the PF is free; ``counts`` gives how many are in which state."""
+
+    def __init__(self, pf: str, counts: dict[str, int]) -> None:
+        total = sum(counts.values())
+        detail = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()) if n)
+        hint = "see 'hwmgr vf list'" if total else "create VFs by writing sriov_numvfs"
+        super().__init__(f"PF {pf} has no free VF ({detail or 'it has no VFs'}); {hint}")
+        self.pf = pf
+        self.counts = counts
+
+
+class NameTaken(HwmgrError):
+    """The interface name that the attachment wants exists already."""
+
+    def __init__(self, ifname: str, netns: str) -> None:
+        super().__init__(f"interface {ifname} exists already in {netns}")
+        self.ifname = ifname
+        self.netns = netns
+
+
+class NotAttached(HwmgrError):
+    """No record of that attachment."""
+
+    def __init__(self, container_id: str, ifname: str) -> None:
+        super().__init__(f"container {container_id} holds no device as {ifname}")
+        self.container_id = container_id
+        self.ifname = ifname
+
+
+class CheckFailed(HwmgrError):
+    """The hardware is not as the record says; one finding a line."""
+
+    def __init__(self, findings: list[str]) -> None:
+        super().__init__("; ".join(findings))
+        self.findings = findings
+
+
+class RequestError(HwmgrError):
+    """The request asks for what cannot be, or contradicts itself."""
+
+
+class UndoIncomplete(HwmgrError):
+    """Something is still held after an undo; the record stays, so detach or repair can go on."""
+
+    def __init__(self, what: str, problems: list[str]) -> None:
+        super().__init__(f"{what} is not back as it was: " + "; ".join(problems))
+        self.problems = problems

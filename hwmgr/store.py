@@ -1,0 +1,200 @@
+"""The only module that writes the state directory: durable records and locks, nothing else."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+from hwmgr.errors import LockTimeout, RecordTorn, StateError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_LOCK_POLL_SECONDS = 0.02
+
+
+class StateDir:
+    """A folder of small JSON records; every write is complete and on disk, or did not happen.
+
+    Folders are made 0700, files 0600. All names are checked: no empty one, no ``.``, ``..``, no
+    separator, so nothing that a caller was told becomes a path elsewhere.
+    """
+
+    def __init__(self, root: str) -> None:
+        self.root = root
+
+    def path(self, *names: str) -> str:
+        """Join plain names below the root; raises StateError for a name that is not plain."""
+        for name in names:
+            if not name or name in (".", "..") or "/" in name or "\0" in name:
+                raise StateError(self.root, errno.EINVAL, f"{name!r} cannot name a state file")
+        return os.path.join(self.root, *names)
+
+    def read_bytes(self, *names: str) -> bytes | None:
+        """Return the content of a file, None when it is absent."""
+        path = self.path(*names)
+        try:
+            with open(path, "rb") as file:
+                return file.read()
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise StateError(path, error.errno or 0) from error
+
+    def read_json(self, *names: str) -> object | None:
+        """Return a record; None when absent. Raises RecordTorn when it is not JSON."""
+        import json
+
+        data = self.read_bytes(*names)
+        if data is None:
+            return None
+        try:
+            value: object = json.loads(data)
+        except ValueError as error:
+            raise RecordTorn(self.path(*names), str(error)) from error
+        return value
+
+    def write_json(self, value: object, *names: str) -> None:
+        """Write a record durably."""
+        import json
+
+        self.write_bytes(json.dumps(value, separators=(",", ":")).encode(), *names)
+
+    def write_bytes(self, data: bytes, *names: str) -> None:
+        """Replace a file by ``data``: temporary file, fsync, rename, fsync of the folder.
+
+        rename(2) alone promises no order on disk: after a power cut the new name may stand for an
+        empty file, which is how multus-cni lost its cache files.
+        """
+        path = self.path(*names)
+        folder = os.path.dirname(path)
+        temporary = f"{folder}/.{os.path.basename(path)[:200]}.{os.getpid()}.{time.monotonic_ns()}"
+        try:
+            make_folders(folder)
+            fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                with os.fdopen(fd, "wb") as file:
+                    file.write(data)
+                    file.flush()
+                    os.fsync(fd)
+                os.rename(temporary, path)
+            except BaseException:
+                _unlink(temporary)
+                raise
+            _fsync_folder(folder)
+        except OSError as error:
+            raise StateError(path, error.errno or 0) from error
+
+    def remove(self, *names: str) -> None:
+        """Remove a file durably; one that is absent is fine."""
+        path = self.path(*names)
+        try:
+            if _unlink(path):
+                _fsync_folder(os.path.dirname(path))
+        except OSError as error:
+            raise StateError(path, error.errno or 0) from error
+
+    def remove_folder_if_empty(self, *names: str) -> None:
+        """Remove a folder that holds nothing any more; anything else is fine."""
+        try:
+            os.rmdir(self.path(*names))
+        except OSError:
+            return
+
+    def list(self, *names: str) -> list[str]:
+        """Return the sorted names in a folder, without our temporary files; [] when absent."""
+        path = self.path(*names)
+        try:
+            return sorted(name for name in os.listdir(path) if not name.startswith("."))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise StateError(path, error.errno or 0) from error
+
+    def writable(self) -> None:
+        """Raise StateError unless records can be written (STATUS asks this)."""
+        name = f".probe.{os.getpid()}.{time.monotonic_ns()}"
+        self.write_bytes(b"", name)
+        self.remove(name)
+
+    @contextmanager
+    def lock(self, *names: str, timeout: float) -> Iterator[None]:
+        """Hold an exclusive flock(2) on a file for the block; wait at most ``timeout`` seconds.
+
+        flock belongs to the open file, so a killed holder frees it, and two threads of one process
+        exclude each other too. The file is never removed: a remover could unlink the file that a
+        third party is about to lock. Raises LockTimeout with the holder's process id.
+        """
+        path = self.path(*names)
+        try:
+            make_folders(os.path.dirname(path))
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StateError(path, error.errno or 0) from error
+        try:
+            _flock(fd, path, timeout)
+            yield
+        finally:
+            os.close(fd)
+
+
+def _flock(fd: int, path: str, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while True:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= deadline:
+                raise LockTimeout(path, timeout, _holder(fd)) from None
+            # flock has no deadline of its own and an alarm would be process-wide, so look again.
+            time.sleep(_LOCK_POLL_SECONDS)
+        else:
+            return
+
+
+def _holder(fd: int) -> int | None:
+    """Return the pid that /proc/locks gives for our file, None when it does not tell."""
+    inode = os.fstat(fd).st_ino
+    try:
+        with open("/proc/locks", encoding="ascii") as file:
+            for line in file:
+                fields = line.split()
+                if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
+                    return int(fields[4])
+    except (OSError, ValueError):
+        return None
+    return None
+
+
+def make_folders(path: str) -> None:
+    """Make a folder and those above it, 0700 each; one that exists is left as it is."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    if parent and parent != path:
+        make_folders(parent)
+    try:
+        os.mkdir(path, 0o700)
+    except FileExistsError:
+        if not os.path.isdir(path):
+            raise
+
+
+def _fsync_folder(path: str) -> None:
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _unlink(path: str) -> bool:
+    try:
+        os.unlink(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    return True
