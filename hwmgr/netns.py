@@ -5,32 +5,15 @@ from __future__ import annotations
 import errno
 import os
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import NamespaceError
+from hwmgr.model import NetnsIdentity
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 _CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
-
-
-@dataclass(frozen=True, slots=True)
-class NetnsIdentity:
-    """What tells two namespaces apart within one boot: device and inode of their nsfs file.
-
-    The inode alone is recycled by the kernel and the path is often a bind mount, so records keep
-    all three, and the boot id beside them.
-    """
-
-    path: str
-    dev: int
-    inode: int
-
-    def same_namespace(self, other: NetnsIdentity | None) -> bool:
-        """Tell whether both stand for one namespace, whatever their paths."""
-        return other is not None and (self.dev, self.inode) == (other.dev, other.inode)
 
 
 def open_namespace(path: str) -> int:

@@ -1,0 +1,165 @@
+"""Discovery of PFs and VFs in sysfs, and the arithmetic of PCI addresses. Read-only."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hwmgr.errors import NoSuchDevice
+from hwmgr.model import PF, VF, PciAddress
+
+if TYPE_CHECKING:
+    from hwmgr.sysfs import Sysfs
+
+_DEVICES = "bus/pci/devices"
+_HEX = frozenset("0123456789abcdef")
+
+
+def parse_address(text: str) -> PciAddress | None:
+    """Return ``text`` as a PCI address, None when it is not a full one (``dddd:bb:dd.f``).
+
+    Domains of more than four digits exist (VMD, Hyper-V), so any width from four up is taken.
+    """
+    domain, _, rest = text.lower().partition(":")
+    bus, _, rest = rest.partition(":")
+    device, _, function = rest.partition(".")
+    widths = len(domain) >= 4 and len(bus) == 2 and len(device) == 2 and len(function) == 1
+    if not widths or not _HEX.issuperset(domain + bus + device) or function not in "01234567":
+        return None
+    return PciAddress(text.lower()) if int(device, 16) < 32 else None
+
+
+def device_path(address: str, attribute: str = "") -> str:
+    """Return the sysfs path of a function, or of one of its attributes."""
+    return f"{_DEVICES}/{address}/{attribute}" if attribute else f"{_DEVICES}/{address}"
+
+
+def vf_address(pf: PciAddress, offset: int, stride: int, index: int) -> PciAddress:
+    """Compute a VF's address from its routing id: PF + offset + index × stride (SR-IOV 1.1 §2.1.2)."""
+    domain, bus, rest = pf.split(":")
+    device, function = rest.split(".")
+    rid = (int(bus, 16) << 8) | (int(device, 16) << 3) | int(function)
+    rid += offset + index * stride
+    return PciAddress(f"{domain}:{rid >> 8:02x}:{(rid >> 3) & 31:02x}.{rid & 7}")
+
+
+def virtfn_indices(names: list[str]) -> list[int]:
+    """Return the indices of ``virtfn<N>`` names in numeric order; readdir's is arbitrary."""
+    return sorted(int(n[6:]) for n in names if n.startswith("virtfn") and n[6:].isdigit())
+
+
+def parse_override(text: str | None) -> str | None:
+    """Read ``driver_override``: unset shows as ``(null)`` or as an empty line."""
+    value = (text or "").strip()
+    return None if value in ("", "(null)") else value
+
+
+def netdevs_of(sysfs: Sysfs, address: str) -> tuple[str, ...]:
+    """Return the names of a function's netdevs that our namespace sees, port 0 first.
+
+    ``net/`` is namespace-tagged: it is empty when the netdev has been moved away
+    (fs/sysfs, net/core/net-sysfs.c).
+    """
+    names = sysfs.names(device_path(address, "net"))
+    if len(names) < 2:
+        return tuple(names)
+    return tuple(sorted(names, key=lambda n: (_port(sysfs, n), _ifindex(sysfs, n), n)))
+
+
+def find_vf(sysfs: Sysfs, address: str) -> VF:
+    """Read one VF; raises NoSuchDevice when there is none at the address."""
+    if not sysfs.exists(device_path(address)):
+        raise NoSuchDevice(address, "there is no such PCI function on this node")
+    physfn = sysfs.link_name(device_path(address, "physfn"))
+    if physfn is None:
+        raise NoSuchDevice(address, "it is not a virtual function (it has no physfn link)")
+    pf = PciAddress(physfn)
+    for index in virtfn_indices(sysfs.names(device_path(pf))):
+        if sysfs.link_name(device_path(pf, f"virtfn{index}")) == address:
+            return _read_vf(sysfs, PciAddress(address), pf, index)
+    raise NoSuchDevice(address, f"its PF {pf} does not list it as one of its VFs")
+
+
+def find_pf(sysfs: Sysfs, address: str) -> PF:
+    """Read one PF; raises NoSuchDevice when the function is absent or cannot have VFs."""
+    total = sysfs.read_int(device_path(address, "sriov_totalvfs"))
+    if total is None:
+        what = "it has no SR-IOV capability" if sysfs.exists(device_path(address)) else "no such PF"
+        raise NoSuchDevice(address, what)
+    return PF(
+        address=PciAddress(address),
+        netdevs=netdevs_of(sysfs, address),
+        driver=sysfs.link_name(device_path(address, "driver")),
+        vendor=_id(sysfs, address, "vendor"),
+        device=_id(sysfs, address, "device"),
+        total_vfs=total,
+        num_vfs=sysfs.read_int(device_path(address, "sriov_numvfs")) or 0,
+        numa_node=_numa_node(sysfs, address),
+    )
+
+
+def pf_named(sysfs: Sysfs, name: str) -> PF:
+    """Find a PF by the name of its netdev or by its PCI address; raises NoSuchDevice."""
+    address = parse_address(name)
+    if address is None:
+        if "/" in name or name in ("", ".", ".."):
+            raise NoSuchDevice(repr(name), "this cannot name an interface")
+        address_text = sysfs.link_name(f"class/net/{name}/device")
+        if address_text is None:
+            raise NoSuchDevice(name, "no PF of that name here; see 'hwmgr pf list'")
+        address = PciAddress(address_text)
+    return find_pf(sysfs, address)
+
+
+def list_pfs(sysfs: Sysfs) -> list[PF]:
+    """Return every PF of the node, by address."""
+    addresses = sorted(sysfs.names(_DEVICES), key=address_key)
+    return [
+        find_pf(sysfs, a) for a in addresses if sysfs.exists(device_path(a, "sriov_totalvfs"))
+    ]
+
+
+def list_vfs(sysfs: Sysfs, pf: PciAddress) -> list[VF]:
+    """Return the VFs of a PF in the order of their index."""
+    found = []
+    for index in virtfn_indices(sysfs.names(device_path(pf))):
+        address = sysfs.link_name(device_path(pf, f"virtfn{index}"))
+        if address is not None:
+            found.append(_read_vf(sysfs, PciAddress(address), pf, index))
+    return found
+
+
+def address_key(address: str) -> tuple[int, str]:
+    """Sort key that keeps wide domains behind narrow ones."""
+    return len(address), address
+
+
+def _read_vf(sysfs: Sysfs, address: PciAddress, pf: PciAddress, index: int) -> VF:
+    return VF(
+        address=address,
+        pf_address=pf,
+        index=index,
+        driver=sysfs.link_name(device_path(address, "driver")),
+        driver_override=parse_override(sysfs.read(device_path(address, "driver_override"))),
+        netdevs=netdevs_of(sysfs, address),
+        vendor=_id(sysfs, address, "vendor"),
+        device=_id(sysfs, address, "device"),
+        numa_node=_numa_node(sysfs, address),
+        iommu_group=sysfs.link_name(device_path(address, "iommu_group")),
+    )
+
+
+def _id(sysfs: Sysfs, address: str, attribute: str) -> str:
+    return (sysfs.read(device_path(address, attribute)) or "").removeprefix("0x")
+
+
+def _numa_node(sysfs: Sysfs, address: str) -> int | None:
+    node = sysfs.read_int(device_path(address, "numa_node"))
+    return None if node is None or node < 0 else node
+
+
+def _port(sysfs: Sysfs, ifname: str) -> int:
+    return sysfs.read_int(f"class/net/{ifname}/dev_port") or 0
+
+
+def _ifindex(sysfs: Sysfs, ifname: str) -> int:
+    return sysfs.read_int(f"class/net/{ifname}/ifindex") or 0

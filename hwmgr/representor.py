@@ -1,0 +1,71 @@
+"""Switchdev facts in sysfs: port names, the uplink and the representor of a VF. Read-only."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hwmgr.sysfs import Sysfs
+
+# Forms of phys_port_name: net/core/devlink.c, __devlink_port_phys_port_name_get().
+_PORT_NAME = re.compile(r"^(?:c(?P<controller>\d+))?(?:p(?P<uplink>\d+)|pf(?P<pf>\d+)(?P<rest>(?:vf|sf)\d+)?)$")
+
+
+class PortFlavour(StrEnum):
+    """What a switchdev port stands for."""
+
+    UPLINK = "uplink"
+    PF = "pf"
+    VF = "vf"
+    SF = "sf"
+
+
+@dataclass(frozen=True, slots=True)
+class PortName:
+    """A parsed ``phys_port_name``; ``number`` is the VF or SF number."""
+
+    flavour: PortFlavour
+    controller: int | None
+    pf: int
+    number: int | None
+
+
+def parse_port_name(text: str) -> PortName | None:
+    """Parse ``p0``, ``pf0vf3``, ``c1pf0vf12``, ``pf0sf88``; None for anything else."""
+    match = _PORT_NAME.match(text)
+    if match is None:
+        return None
+    controller = int(match["controller"]) if match["controller"] else None
+    if match["uplink"] is not None:
+        return PortName(PortFlavour.UPLINK, controller, int(match["uplink"]), None)
+    pf, rest = int(match["pf"]), match["rest"]
+    if rest is None:
+        return PortName(PortFlavour.PF, controller, pf, None)
+    return PortName(PortFlavour(rest[:2]), controller, pf, int(rest[2:]))
+
+
+def representor(sysfs: Sysfs, pf_ifname: str, index: int) -> str | None:
+    """Return the netdev that represents a VF on the host, None outside switchdev mode.
+
+    It has the uplink's ``phys_switch_id`` and a port name with the VF's number; some drivers give
+    the bare number as the port name.
+    """
+    switch = sysfs.read_quiet(f"class/net/{pf_ifname}/phys_switch_id")
+    if not switch:
+        return None
+    uplink = parse_port_name(sysfs.read_quiet(f"class/net/{pf_ifname}/phys_port_name") or "")
+    for name in sorted(sysfs.names("class/net")):
+        if name == pf_ifname or sysfs.read_quiet(f"class/net/{name}/phys_switch_id") != switch:
+            continue
+        text = sysfs.read_quiet(f"class/net/{name}/phys_port_name") or ""
+        port = parse_port_name(text)
+        if text == str(index):
+            return name
+        if port is None or port.flavour is not PortFlavour.VF or port.number != index:
+            continue
+        if uplink is None or uplink.flavour is not PortFlavour.UPLINK or port.pf == uplink.pf:
+            return name
+    return None

@@ -1,0 +1,84 @@
+"""The only module that opens /sys: reads, links and writes below a root that is passed in."""
+
+from __future__ import annotations
+
+import os
+
+from hwmgr.errors import SysfsError
+
+
+class Sysfs:
+    """A sysfs tree; ``root`` is ``/sys`` on a node and a copy of a fixture in a test.
+
+    All paths are relative to the root. Reads of what is absent give None or an empty list, since
+    absence is an answer in sysfs (no ``driver`` link: unbound); everything else raises SysfsError.
+    """
+
+    def __init__(self, root: str = "/sys") -> None:
+        self.root = root
+
+    def read(self, path: str) -> str | None:
+        """Return an attribute without its final newline; None when it does not exist.
+
+        Raises SysfsError, for instance EINVAL from ``carrier`` of an interface that is down.
+        """
+        full = f"{self.root}/{path}"
+        try:
+            with open(full, "rb", buffering=0) as file:
+                return file.read(65536).decode("utf-8", "replace").rstrip("\n")
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise SysfsError("read", full, error.errno or 0) from error
+
+    def read_int(self, path: str) -> int | None:
+        """Return an attribute as a number; None when it is absent or not a number."""
+        text = self.read(path)
+        try:
+            return int(text, 0) if text is not None else None
+        except ValueError:
+            return None
+
+    def read_quiet(self, path: str) -> str | None:
+        """Return an attribute, None also where the driver refuses to tell (EOPNOTSUPP, EINVAL)."""
+        try:
+            return self.read(path)
+        except SysfsError:
+            return None
+
+    def write(self, path: str, value: str) -> None:
+        """Write an attribute in one write(2); never creates a file, so a typo fails as on a kernel.
+
+        Raises SysfsError with the driver's errno.
+        """
+        full = f"{self.root}/{path}"
+        try:
+            fd = os.open(full, os.O_WRONLY | os.O_CLOEXEC)
+            try:
+                os.write(fd, value.encode())
+            finally:
+                os.close(fd)
+        except OSError as error:
+            raise SysfsError(f"write {value!r} to", full, error.errno or 0) from error
+
+    def link_name(self, path: str) -> str | None:
+        """Return the last part of what a link points to (``driver``, ``iommu_group``, ``physfn``)."""
+        try:
+            return os.path.basename(os.readlink(f"{self.root}/{path}"))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise SysfsError("read link", f"{self.root}/{path}", error.errno or 0) from error
+
+    def names(self, path: str) -> list[str]:
+        """Return the names in a folder, in no order; [] when it does not exist."""
+        try:
+            return os.listdir(f"{self.root}/{path}")
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise SysfsError("list", f"{self.root}/{path}", error.errno or 0) from error
+
+    def exists(self, path: str) -> bool:
+        """Tell whether a path exists (a dangling link does not)."""
+        return os.path.exists(f"{self.root}/{path}")
