@@ -1,0 +1,114 @@
+"""Binding a PCI function to a driver natively: driver_override, unbind, bind, read back."""
+
+from __future__ import annotations
+
+import errno
+from typing import TYPE_CHECKING
+
+from hwmgr.errors import BindError, SysfsError
+from hwmgr.pci import device_path, parse_override
+
+if TYPE_CHECKING:
+    from hwmgr.sysfs import Sysfs
+
+# mlx4/mlx5 stay on their kernel driver: DPDK runs beside it ("bifurcated", mlx5 PMD guide).
+BIFURCATED_DRIVERS = frozenset({"mlx4_core", "mlx5_core"})
+
+
+def current_driver(sysfs: Sysfs, address: str) -> str | None:
+    """Return the driver that holds a function, None when none does."""
+    return sysfs.link_name(device_path(address, "driver"))
+
+
+def current_override(sysfs: Sysfs, address: str) -> str | None:
+    """Return ``driver_override``, None when it is not set."""
+    return parse_override(sysfs.read(device_path(address, "driver_override")))
+
+
+def check_bindable(sysfs: Sysfs, address: str, driver: str) -> None:
+    """Raise BindError when binding cannot work, before anything has been touched."""
+    held_by = current_driver(sysfs, address)
+    if held_by in BIFURCATED_DRIVERS:
+        message = f"{held_by} runs DPDK beside the kernel driver and is never rebound to {driver}"
+        raise BindError(address, driver, message)
+    if not _plain(driver) or not sysfs.exists(f"bus/pci/drivers/{driver}"):
+        message = f"the driver {driver!r} is not loaded; load its module (modprobe {driver})"
+        raise BindError(address, driver, message if _plain(driver) else "not a driver's name")
+    if driver == "vfio-pci" and not sysfs.exists(device_path(address, "iommu_group")):
+        unsafe = sysfs.read("module/vfio/parameters/enable_unsafe_noiommu_mode")
+        if unsafe not in ("Y", "1"):
+            message = "vfio-pci needs an IOMMU group; enable the IOMMU in firmware and kernel"
+            raise BindError(address, driver, message)
+
+
+def bind(sysfs: Sysfs, address: str, driver: str) -> None:
+    """Give a function to a driver, without leaving a driver_override behind.
+
+    Success is what the ``driver`` link says afterwards: a write to ``bind`` reports ENODEV also
+    when a concurrent probe was faster. Raises BindError.
+    """
+    if current_driver(sysfs, address) == driver:
+        return
+    unbind(sysfs, address)
+    failure = ""
+    code = 0
+    write_override(sysfs, address, driver)
+    try:
+        sysfs.write(f"bus/pci/drivers/{driver}/bind", address)
+    except SysfsError as error:
+        failure, code = str(error), error.errno
+    write_override(sysfs, address, None)
+    if current_driver(sysfs, address) != driver:
+        hint = _BIND_HINTS.get(code, "see the kernel log")
+        message = f"{driver} did not take it ({failure or 'no error was given'}); {hint}"
+        raise BindError(address, driver, message, code)
+
+
+_BIND_HINTS = {
+    errno.ENODEV: "the driver declined the device",
+    errno.EINVAL: "vfio-pci needs an IOMMU group",
+    errno.EPERM: "kernel lockdown or a read-only /sys forbids it",
+    errno.ENOENT: "the driver's module is not loaded",
+}
+
+
+def unbind(sysfs: Sysfs, address: str) -> None:
+    """Take a function from its driver; one without a driver is fine. Raises BindError.
+
+    The write blocks while a process holds the device (vfio) or its netdev has references.
+    """
+    driver = current_driver(sysfs, address)
+    if driver is None:
+        return
+    try:
+        sysfs.write(f"bus/pci/drivers/{driver}/unbind", address)
+    except SysfsError as error:
+        if current_driver(sysfs, address) is not None:
+            raise BindError(address, driver, f"unbinding: {error}", error.errno) from error
+    if current_driver(sysfs, address) == driver:
+        raise BindError(address, driver, f"{driver} did not let go of it")
+
+
+def restore(sysfs: Sysfs, address: str, driver: str | None, override: str | None) -> None:
+    """Give a function back to the driver it had, and its driver_override too. Raises BindError."""
+    if driver is None:
+        unbind(sysfs, address)
+    else:
+        bind(sysfs, address, driver)
+    if current_override(sysfs, address) != override:
+        write_override(sysfs, address, override)
+
+
+def write_override(sysfs: Sysfs, address: str, driver: str | None) -> None:
+    """Set or clear ``driver_override``: an empty line clears it (drivers/base/driver.c).
+
+    Raises BindError where the kernel has no driver_override (before 3.16).
+    """
+    try:
+        sysfs.write(device_path(address, "driver_override"), driver or "\n")
+    except SysfsError as error:
+        raise BindError(address, driver, str(error), error.errno) from error
+
+
+def _plain(name: str) -> bool:
+    return bool(name) and name not in (".", "..") and "/" not in name and "\0" not in name
