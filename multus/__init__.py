@@ -1,0 +1,1 @@
+"""CNI plane: the runtime's call in, delegates out, one result back."""
