@@ -221,8 +221,9 @@ class DpdkRequest:
 class AttachRequest:
     """What one attachment wants; either ``device`` or ``pf_name`` says of which hardware.
 
-    ``mtu`` in bytes. ``seed_dir``/``claim_dir`` name the folder of the companion files in the
-    2018 and in sriov-cni's form; ``saved_conf`` is the configuration that goes into them.
+    ``mtu`` in bytes; ``whole_pf`` takes the PF itself (always so for Kind.PF). ``seed_style`` saves
+    a companion file in the form of 2018 instead of sriov-cni's, in ``saved_dir`` if given;
+    ``saved_conf`` is the configuration that goes into it and into the record's note.
     """
 
     container_id: str
@@ -233,6 +234,7 @@ class AttachRequest:
     pf_name: str | None = None
     settings: VFSettings = VFSettings()
     mtu: int | None = None
+    whole_pf: bool = False
     up: bool = True
     l2: bool = False
     dpdk: DpdkRequest | None = None

@@ -6,8 +6,10 @@ opened, since it costs more than the rest of a call together.
 
 from __future__ import annotations
 
+import select
 import socket
 import struct
+import time
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
 _IFF_UP = 1
+_IFF_RUNNING = 0x40
+_RTMGRP_LINK = 1
 # RTEXT_FILTER_VF | RTEXT_FILTER_SKIP_STATS (include/uapi/linux/rtnetlink.h). Without the second,
 # per-VF counters make the answer of a PF with many VFs larger than a u16 attribute can be.
 _EXT_MASK = 1 | 8
@@ -78,8 +82,13 @@ class Links(Protocol):
     def add_address(self, index: int, address: str) -> None:
         """Add ``address/prefix``; one that is there already is fine."""
 
-    def add_route(self, index: int, dst: str, gateway: str | None, extra: Mapping[str, int]) -> bool:
+    def add_route(
+        self, index: int, dst: str, gateway: str | None, extra: Mapping[str, int]
+    ) -> bool:
         """Add a route by the netdev; False when that destination is routed already (it stays)."""
+
+    def wait_running(self, index: int, timeout: float) -> bool:
+        """Wait at most ``timeout`` s until a netdev has carrier; tell whether it has."""
 
 
 class Netlink(Protocol):
@@ -184,7 +193,9 @@ class _KernelLinks:
             family=family,
         )
 
-    def add_route(self, index: int, dst: str, gateway: str | None, extra: Mapping[str, int]) -> bool:
+    def add_route(
+        self, index: int, dst: str, gateway: str | None, extra: Mapping[str, int]
+    ) -> bool:
         request: dict[str, Any] = {"dst": dst, "oif": index, **extra}
         request["family"] = socket.AF_INET6 if ":" in dst else socket.AF_INET
         if gateway:
@@ -194,10 +205,26 @@ class _KernelLinks:
         text = f"add route {dst} by link {index}"
         return self._call(text, self._route.route, "add", tolerate=(17,), **request) is not None
 
-    def _set(self, text: str, index: int, **change: object) -> None:
+    def wait_running(self, index: int, timeout: float) -> bool:
+        deadline = time.monotonic() + timeout
+        with (
+            entered(self._ns_fd) if self._ns_fd is not None else nullcontext(),
+            socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as events,
+        ):
+            events.bind((0, _RTMGRP_LINK))
+            while True:
+                found = self._query(f"look up link {index}", "get", index=index)
+                if found and found[0]["flags"] & _IFF_RUNNING:
+                    return True
+                remaining = deadline - time.monotonic()
+                if remaining <= 0 or not select.select([events], [], [], remaining)[0]:
+                    return False
+                events.recv(65536)
+
+    def _set(self, text: str, index: int, **change: Any) -> None:
         self._call(text, self._route.link, "set", index=index, **change)
 
-    def _query(self, text: str, verb: str, **request: object) -> Sequence[Any]:
+    def _query(self, text: str, verb: str, **request: Any) -> Sequence[Any]:
         found = self._call(
             text, self._route.link, verb, tolerate=(19,), ext_mask=_EXT_MASK, **request
         )

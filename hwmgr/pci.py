@@ -113,9 +113,7 @@ def pf_named(sysfs: Sysfs, name: str) -> PF:
 def list_pfs(sysfs: Sysfs) -> list[PF]:
     """Return every PF of the node, by address."""
     addresses = sorted(sysfs.names(_DEVICES), key=address_key)
-    return [
-        find_pf(sysfs, a) for a in addresses if sysfs.exists(device_path(a, "sriov_totalvfs"))
-    ]
+    return [find_pf(sysfs, a) for a in addresses if sysfs.exists(device_path(a, "sriov_totalvfs"))]
 
 
 def list_vfs(sysfs: Sysfs, pf: PciAddress) -> list[VF]:

@@ -11,7 +11,9 @@ if TYPE_CHECKING:
     from hwmgr.sysfs import Sysfs
 
 # Forms of phys_port_name: net/core/devlink.c, __devlink_port_phys_port_name_get().
-_PORT_NAME = re.compile(r"^(?:c(?P<controller>\d+))?(?:p(?P<uplink>\d+)|pf(?P<pf>\d+)(?P<rest>(?:vf|sf)\d+)?)$")
+_PORT_NAME = re.compile(
+    r"^(?:c(?P<controller>\d+))?(?:p(?P<uplink>\d+)|pf(?P<pf>\d+)(?P<rest>(?:vf|sf)\d+)?)$"
+)
 
 
 class PortFlavour(StrEnum):

@@ -1,0 +1,321 @@
+"""Attach: choose a function, record it, then configure, bind or move it, each step undoable."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from hwmgr import allocate, claims, companions, devbind, devicefiles, driver, netdev, vfsettings
+from hwmgr.errors import BindError, DeviceBusy, HwmgrError, NetlinkError, RequestError
+from hwmgr.locate import here, inside, mark
+from hwmgr.model import (
+    USERSPACE_DRIVERS,
+    Attached,
+    Before,
+    Kind,
+    Owner,
+    PciAddress,
+    Record,
+    Stage,
+)
+from hwmgr.netns import identity, identity_of, open_namespace
+from hwmgr.pci import find_pf, find_vf, list_vfs, pf_named
+from hwmgr.restore import give_up
+
+if TYPE_CHECKING:
+    from hwmgr.model import PF, VF, AttachRequest, Netdev
+    from hwmgr.node import Node
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """The function that an attachment gets; ``index`` None for a PF."""
+
+    address: PciAddress
+    pf: PF
+    index: int | None
+    driver: str | None
+    driver_override: str | None
+
+
+def attach(node: Node, request: AttachRequest) -> Attached:
+    """Give a function to a container; on any error everything is as it was.
+
+    Raises NamespaceError, NoSuchDevice, DeviceBusy, NoFreeVF, NameTaken, BindError, NetlinkError,
+    RequestError, StateError. What an undo could not give back is in the error's notes, and its
+    record stays for detach and repair.
+    """
+    ns_fd = open_namespace(request.netns_path)
+    with ExitStack() as stack:
+        stack.callback(os.close, ns_fd)
+        owner_ns = identity_of(request.netns_path, ns_fd)
+        if owner_ns.same_namespace(identity("/proc/thread-self/ns/net")):
+            raise RequestError(f"{request.netns_path} is the host's own network namespace")
+        chosen = _select(node, request, stack)
+        record = companions.with_paths(
+            Record(
+                address=chosen.address,
+                kind=request.kind,
+                stage=Stage.INTENDED,
+                boot_id=node.boot_id,
+                owner=Owner(
+                    container_id=request.container_id,
+                    ifname=request.ifname,
+                    netns=owner_ns,
+                    since=node.clock(),
+                    network=request.network,
+                    pod_namespace=request.pod_namespace,
+                    pod_name=request.pod_name,
+                    pod_uid=request.pod_uid,
+                ),
+                pf_address=chosen.pf.address,
+                pf_ifname=chosen.pf.ifname,
+                index=chosen.index,
+                before=_capture(node, chosen),
+                settings=request.settings,
+                driver=request.dpdk.driver if request.dpdk else None,
+            ),
+            node.state.root,
+            request,
+        )
+        _check(node, request, record)
+        node.journal.write(record)
+        node.checkpoint("attach.intended")
+        try:
+            return _carry_out(node, request, record, ns_fd)
+        except BaseException as error:
+            _undo(node, record, error)
+            raise
+
+
+def _select(node: Node, request: AttachRequest, locks: ExitStack) -> _Chosen:
+    whole_pf = request.whole_pf or request.kind is Kind.PF
+    if whole_pf or request.device is None:
+        pf = pf_named(node.sysfs, request.device or request.pf_name or "")
+    else:
+        pf = find_pf(node.sysfs, find_vf(node.sysfs, request.device).pf_address)
+    locks.enter_context(node.locks.pf(pf.address))
+    if whole_pf:
+        locks.enter_context(node.locks.function(pf.address))
+        return _select_pf(node, request, pf)
+    if request.device is None:
+        vf = allocate.choose(
+            node,
+            pf,
+            l2=request.l2 or request.kind is Kind.DPDK,
+            container_id=request.container_id,
+            ifname=request.ifname,
+            locks=locks,
+        )
+    else:
+        vf = find_vf(node.sysfs, request.device)
+        locks.enter_context(node.locks.function(vf.address))
+        allocate.take(node, vf.address, pf.address, request.container_id, request.ifname)
+    # A dead owner's leavings may just have been given back: read it as it is now.
+    vf = find_vf(node.sysfs, vf.address)
+    _refuse_in_use(node, vf)
+    return _Chosen(vf.address, pf, vf.index, vf.driver, vf.driver_override)
+
+
+def _select_pf(node: Node, request: AttachRequest, pf: PF) -> _Chosen:
+    """Take a whole PF; while a VF of it is somebody's it must stay, or none could be managed."""
+    allocate.take(node, pf.address, pf.address, request.container_id, request.ifname)
+    for vf in list_vfs(node.sysfs, pf.address):
+        record = node.journal.read(vf.address)
+        claim = claims.claimed_by(node.state, vf.address)
+        if record is not None and allocate.owner_alive(node, record):
+            holder = allocate.describe(record)
+        elif claim is not None and claims.is_live(claim):
+            holder = f"namespace {claim}"
+        elif vf.driver is not None and not vf.netdevs and vf.driver not in USERSPACE_DRIVERS:
+            holder = "another namespace"
+        else:
+            continue
+        message = f"its VF {vf.address} is in use by {holder}; a PF goes only as a whole"
+        raise DeviceBusy(pf.address, message, holder)
+    if request.kind is Kind.DPDK and pf.num_vfs:
+        message = (
+            f"it has {pf.num_vfs} VFs, which rebinding destroys; write 0 to sriov_numvfs first"
+        )
+        raise DeviceBusy(pf.address, message)
+    override = driver.current_override(node.sysfs, pf.address)
+    return _Chosen(pf.address, pf, None, pf.driver, override)
+
+
+def _refuse_in_use(node: Node, vf: VF) -> None:
+    for one in here(node, vf.address):
+        if one.master is not None:
+            message = f"its netdev {one.name} is enslaved on the host (to link {one.master})"
+            raise DeviceBusy(vf.address, message)
+
+
+def _capture(node: Node, chosen: _Chosen) -> Before:
+    settings = None
+    pf_netdevs = here(node, chosen.pf.address)
+    if chosen.index is not None and pf_netdevs:
+        with node.netlink.links() as links:
+            settings = links.vf_settings(pf_netdevs[0].index).get(chosen.index)
+    return Before(
+        driver=chosen.driver,
+        driver_override=chosen.driver_override,
+        settings=settings,
+        netdevs=here(node, chosen.address),
+    )
+
+
+def _check(node: Node, request: AttachRequest, record: Record) -> None:
+    """Refuse what cannot work before anything is written or touched."""
+    netdevs = record.before.netdevs
+    if request.kind is Kind.DPDK:
+        name = request.dpdk.driver if request.dpdk else None
+        if name is None and record.before.driver not in USERSPACE_DRIVERS:
+            message = f"it is on {record.before.driver or 'no driver'}, not on a userspace driver"
+            raise BindError(record.address, name, message)
+        if name is not None:
+            driver.check_bindable(node.sysfs, record.address, name)
+        return
+    if not netdevs:
+        what = f"its driver {record.before.driver}" if record.before.driver else "it has no driver"
+        message = f"it has no netdev here ({what}); is it in another namespace?"
+        raise DeviceBusy(record.address, message)
+    if len(netdevs) > allocate.MAX_SHARED_NETDEVS:
+        raise RequestError(f"{record.address} has {len(netdevs)} netdevs; at most two are known")
+    if len(netdevs) > 1 and request.kind is Kind.VF and not request.l2:
+        raise RequestError(f"{record.address} has two netdevs; a shared VF needs l2enable: true")
+
+
+def _carry_out(node: Node, request: AttachRequest, record: Record, ns_fd: int) -> Attached:
+    claims.write(node.state, record.address, request.netns_path)
+    node.checkpoint("attach.claimed")
+    _pf_up(node, request, record)
+    if request.settings.mac is not None and request.kind is Kind.VF:
+        _choose_mac(node, request, record)
+    _configure(node, record)
+    if request.kind is Kind.DPDK:
+        attached = _bind(node, request, record)
+    else:
+        attached = _move(node, request, record, ns_fd)
+    node.journal.write(replace(record, stage=Stage.ATTACHED))
+    node.checkpoint("attach.recorded")
+    companions.write(record, request, attached)
+    node.checkpoint("attach.saved")
+    return attached
+
+
+def _pf_up(node: Node, request: AttachRequest, record: Record) -> None:
+    """Set the PF up: a VF has no carrier otherwise. The 2018 plugin did so too."""
+    if request.kind is Kind.PF or record.index is None:
+        return
+    for pf_netdev in here(node, record.pf_address):
+        if not pf_netdev.up:
+            with node.netlink.links() as links:
+                links.set_up(pf_netdev.index, up=True)
+            node.log(f"PF {pf_netdev.name} was down and has been set up")
+
+
+def _choose_mac(node: Node, request: AttachRequest, record: Record) -> None:
+    """Have the VF's driver take the MAC before the PF pins it (see restore._effective_mac)."""
+    mac = request.settings.mac or ""
+    pf_netdevs = here(node, record.pf_address)
+    with node.netlink.links() as links:
+        for one in record.before.netdevs:
+            try:
+                netdev.set_mac(node, links, one.index, mac)
+            except NetlinkError:
+                if not pf_netdevs or record.index is None:
+                    raise
+                links.set_vf(pf_netdevs[0].index, record.index, vfsettings.unpinned())
+                netdev.set_mac(node, links, one.index, mac)
+    node.checkpoint("attach.mac")
+
+
+def _configure(node: Node, record: Record) -> None:
+    wanted = list(vfsettings.steps(record.settings))
+    if not wanted or record.index is None:
+        return
+    pf_netdevs = here(node, record.pf_address)
+    if not pf_netdevs:
+        message = f"VF settings need its PF {record.pf_address}, which has no netdev here"
+        raise RequestError(message)
+    # A dual-port mlx4 VF has one netdev on each PF port, and each port its own settings.
+    ports = pf_netdevs[: max(1, len(record.before.netdevs))]
+    with node.netlink.links() as links:
+        for port in ports:
+            vfsettings.apply(node, links, port.index, record.index, record.settings)
+
+
+def _bind(node: Node, request: AttachRequest, record: Record) -> Attached:
+    name = record.driver
+    if name is not None and name != driver.current_driver(node.sysfs, record.address):
+        tool = request.dpdk.tool if request.dpdk else None
+        refused = devbind.refusal(tool, node.dpdk_tools) if tool else None
+        if refused:
+            node.log(f"{refused}; {record.address} is bound natively")
+        if tool and not refused:
+            devbind.bind(node.sysfs, node.runner, tool, record.address, name)
+        else:
+            driver.bind(node.sysfs, record.address, name)
+    node.checkpoint("attach.bound")
+    settings = record.before.settings
+    return Attached(
+        address=record.address,
+        kind=record.kind,
+        pf_address=record.pf_address,
+        index=record.index,
+        ifnames=(),
+        mac=record.settings.mac or (settings.mac if settings else None),
+        mtu=None,
+        driver=driver.current_driver(node.sysfs, record.address),
+        device_files=devicefiles.wait_for(node, record.address),
+    )
+
+
+def _move(node: Node, request: AttachRequest, record: Record, ns_fd: int) -> Attached:
+    names = []
+    for position, one in enumerate(record.before.netdevs):
+        name = request.ifname + ("d1" if position else "")
+        alias = mark(record.address, one.name, request.container_id)
+        netdev.hand_over(node, one, ns_fd, name, alias)
+        names.append(name)
+    ours = inside(node, ns_fd, record.address)
+    if sorted(n.name for n in ours) != sorted(names):
+        raise NetlinkError(f"{record.address} did not arrive in {request.netns_path}", 19)
+    for one in ours:
+        _dress(node, request, one, ns_fd)
+    first = next(n for n in inside(node, ns_fd, record.address) if n.name == request.ifname)
+    return Attached(
+        address=record.address,
+        kind=record.kind,
+        pf_address=record.pf_address,
+        index=record.index,
+        ifnames=tuple(names),
+        mac=first.mac,
+        mtu=first.mtu,
+        driver=record.before.driver,
+    )
+
+
+def _dress(node: Node, request: AttachRequest, one: Netdev, ns_fd: int) -> None:
+    """Give a netdev in the pod what was asked: MTU, up, and the MAC if the move cost it."""
+    mac = request.settings.mac
+    with node.netlink.links(ns_fd) as links:
+        if request.mtu is not None and request.mtu != one.mtu:
+            links.set_mtu(one.index, request.mtu)
+            node.checkpoint("attach.mtu")
+        if request.up:
+            links.set_up(one.index, up=True)
+            node.checkpoint("attach.up")
+        if mac is None:
+            return
+        now = links.get(one.index)
+        if now is not None and now.mac != mac:
+            netdev.set_mac(node, links, one.index, mac)
+
+
+def _undo(node: Node, record: Record, error: BaseException) -> None:
+    try:
+        give_up(node, record)
+    except HwmgrError as problem:
+        error.add_note(str(problem))

@@ -1,0 +1,45 @@
+"""sriov-cni's claim files, ``pci/<PCI address>`` holding a namespace path: respected and written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hwmgr.errors import NamespaceError
+from hwmgr.netns import identity
+
+if TYPE_CHECKING:
+    from hwmgr.store import StateDir
+
+_FOLDER = "pci"
+
+
+def claimed_by(state: StateDir, address: str) -> str | None:
+    """Return the namespace path in a function's claim file, None when it has none."""
+    data = state.read_bytes(_FOLDER, address)
+    return None if data is None else data.decode("utf-8", "replace").strip()
+
+
+def is_live(path: str) -> bool:
+    """Tell whether a claim still counts: sriov-cni takes it for stale once its path is no
+    namespace any more (pkg/utils/pci_allocator.go)."""
+    try:
+        identity(path)
+    except NamespaceError:
+        return False
+    return True
+
+
+def write(state: StateDir, address: str, netns_path: str) -> None:
+    """Claim a function for a namespace, in the form that sriov-cni reads."""
+    state.write_bytes(netns_path.encode(), _FOLDER, address)
+
+
+def release(state: StateDir, address: str, netns_path: str) -> None:
+    """Remove a claim if it is for that namespace path; somebody else's claim stays."""
+    if claimed_by(state, address) == netns_path:
+        state.remove(_FOLDER, address)
+
+
+def addresses(state: StateDir) -> list[str]:
+    """Return the functions that have a claim file."""
+    return [name for name in state.list(_FOLDER) if name != "vf_lock"]

@@ -1,0 +1,31 @@
+"""Companion files of an attachment: what other tools read, in the seed's or in sriov-cni's form."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hwmgr import seedstate, sriovcni_state
+from hwmgr.store import StateDir
+
+if TYPE_CHECKING:
+    from hwmgr.model import Attached, AttachRequest, Record
+
+
+def with_paths(record: Record, state_root: str, request: AttachRequest) -> Record:
+    """Return the record with the path of its companion file, so that an undo can remove it."""
+    if request.seed_style:
+        root = request.saved_dir or state_root
+        path = seedstate.path(root, record.owner.netns.inode, request.container_id, request.ifname)
+    else:
+        path = sriovcni_state.path(state_root, request.container_id, request.ifname)
+    return replace(record, saved_files=(path,), note=dict(request.saved_conf))
+
+
+def write(record: Record, request: AttachRequest, attached: Attached) -> None:
+    """Write the companion file; a pod's own process or another plugin may read it from now on."""
+    content = seedstate.content if request.seed_style else sriovcni_state.content
+    for path in record.saved_files:
+        folder, name = os.path.split(path)
+        StateDir(folder).write_bytes(content(record, attached, dict(request.saved_conf)), name)

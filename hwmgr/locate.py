@@ -1,0 +1,128 @@
+"""Where the netdevs of a PCI function are: here, in its owner's namespace, or in a nameless one."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hwmgr.errors import NamespaceError
+from hwmgr.netns import identity_of, open_namespace
+from hwmgr.pci import netdevs_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hwmgr.model import Netdev, NetnsIdentity
+    from hwmgr.node import Node
+
+_MARK = "hwmgr"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A namespace (None: ours) and the function's netdevs in it."""
+
+    ns_fd: int | None
+    netdevs: tuple[Netdev, ...]
+
+
+def mark(address: str, name: str, container_id: str) -> str:
+    """Return the alias that an attached netdev carries: it tells its own story (≤ 255 bytes).
+
+    IFLA_IFALIAS survives moves between namespaces, so a netdev can be given back under its old
+    name even when every record is lost.
+    """
+    return f"{_MARK}:{address};name={name};owner={container_id}"[:255]
+
+
+def is_marked(netdev: Netdev, address: str) -> bool:
+    """Tell whether a netdev carries our mark for that function."""
+    return (netdev.alias or "").startswith(f"{_MARK}:{address};")
+
+
+def here(node: Node, address: str) -> tuple[Netdev, ...]:
+    """Return the function's netdevs in our own namespace, port 0 first."""
+    names = netdevs_of(node.sysfs, address)
+    if not names:
+        return ()
+    with node.netlink.links() as links:
+        found = [links.find(name) for name in names]
+    return tuple(netdev for netdev in found if netdev is not None)
+
+
+def inside(node: Node, ns_fd: int, address: str) -> tuple[Netdev, ...]:
+    """Return the function's netdevs in another namespace, in the order of their index.
+
+    The kernel names the PCI parent of a netdev (IFLA_PARENT_DEV_NAME); where it does not, our mark
+    tells.
+    """
+    with node.netlink.links(ns_fd) as links:
+        mine = [n for n in links.list() if n.parent == address or is_marked(n, address)]
+        found = [links.get(n.index) for n in mine]
+    return tuple(n for n in found if n is not None)
+
+
+@contextmanager
+def everywhere(
+    node: Node, address: str, owner: NetnsIdentity, hint: str | None
+) -> Iterator[list[Place]]:
+    """Give the places that hold netdevs of a function; their descriptors are open for the block.
+
+    Looked through: our namespace, the owner's recorded path and ``hint`` if they still are that
+    namespace, any process or mount that holds it.
+    """
+    with ExitStack() as open_files:
+        places = []
+        netdevs = here(node, address)
+        if netdevs:
+            places.append(Place(None, netdevs))
+        fd = open_owner(node, owner, hint)
+        if fd is not None:
+            open_files.callback(os.close, fd)
+            netdevs = inside(node, fd, address)
+            if netdevs:
+                places.append(Place(fd, netdevs))
+        yield places
+
+
+def open_owner(node: Node, owner: NetnsIdentity, hint: str | None = None) -> int | None:
+    """Open the recorded namespace by whatever still leads to it, None when nothing does.
+
+    A path that now stands for another namespace is not taken: inodes and names are recycled.
+    """
+    for path in dict.fromkeys((hint, owner.path, *_holders(node, owner))):
+        if not path:
+            continue
+        try:
+            fd = open_namespace(path)
+        except NamespaceError:
+            continue
+        if identity_of(path, fd).same_namespace(owner):
+            return fd
+        os.close(fd)
+    return None
+
+
+def _holders(node: Node, owner: NetnsIdentity) -> Iterator[str]:
+    """Yield paths that may lead to a namespace that has lost its name: processes, then mounts."""
+    for pid in os.listdir(node.proc):
+        if not pid.isdigit():
+            continue
+        path = f"{node.proc}/{pid}/ns/net"
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
+        if (status.st_dev, status.st_ino) == (owner.dev, owner.inode):
+            yield path
+    try:
+        with open(f"{node.proc}/self/mountinfo", encoding="utf-8", errors="replace") as file:
+            lines = file.read().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        fields = line.split(" ")
+        if fields[3] == f"net:[{owner.inode}]":
+            yield fields[4].encode().decode("unicode_escape")

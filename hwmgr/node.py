@@ -1,0 +1,84 @@
+"""One node as a value: its doors, its state directory, its boot. Passed in, never global."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from hwmgr.devbind import DISTRIBUTION_TOOLS
+from hwmgr.journal import Journal
+from hwmgr.locks import Locks
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hwmgr.netlink import Netlink
+    from hwmgr.run import Runner
+    from hwmgr.store import StateDir
+    from hwmgr.sysfs import Sysfs
+    from hwmgr.udev import Udev
+
+
+def _nowhere(_text: str) -> None:
+    return
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """What every operation of the device plane works on.
+
+    ``checkpoint`` is called after each durable step with its name (tests end the process there);
+    ``log`` takes one line for the administrator; ``proc`` is where processes are looked for.
+    """
+
+    sysfs: Sysfs
+    netlink: Netlink
+    udev: Udev
+    runner: Runner
+    state: StateDir
+    boot_id: str
+    clock: Callable[[], float] = time.time
+    dpdk_tools: tuple[str, ...] = DISTRIBUTION_TOOLS
+    checkpoint: Callable[[str], None] = _nowhere
+    log: Callable[[str], None] = _nowhere
+    proc: str = "/proc"
+    dev: str = "/dev"
+    journal: Journal = field(init=False)
+    locks: Locks = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "journal", Journal(self.state))
+        object.__setattr__(self, "locks", Locks(self.state))
+
+
+def read_boot_id(proc: str = "/proc") -> str:
+    """Return the kernel's id of this boot (Documentation/admin-guide/sysctl/kernel.rst)."""
+    with open(f"{proc}/sys/kernel/random/boot_id", encoding="ascii") as file:
+        return file.read().strip()
+
+
+def real_node(
+    *,
+    sysfs_root: str = "/sys",
+    state_dir: str = "/var/lib/cni/sriov",
+    dpdk_tools: tuple[str, ...] = DISTRIBUTION_TOOLS,
+    log: Callable[[str], None] = _nowhere,
+) -> Node:
+    """Return this machine. Loads no client library: the doors do so when they are used."""
+    from hwmgr.netlink import KernelNetlink
+    from hwmgr.run import KernelRunner
+    from hwmgr.store import StateDir
+    from hwmgr.sysfs import Sysfs
+    from hwmgr.udev import KernelUdev
+
+    return Node(
+        sysfs=Sysfs(sysfs_root),
+        netlink=KernelNetlink(),
+        udev=KernelUdev(),
+        runner=KernelRunner(),
+        state=StateDir(state_dir),
+        boot_id=read_boot_id(),
+        dpdk_tools=dpdk_tools,
+        log=log,
+    )

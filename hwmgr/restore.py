@@ -1,0 +1,237 @@
+"""Undo: bring a function back to what its record says it was, from wherever it is now.
+
+Nothing here depends on how far an attachment came. Each part compares what is with what was and
+changes what differs, so it may be run after a crash at any step, and again.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hwmgr import claims, driver, netdev, vfsettings
+from hwmgr.errors import HwmgrError, NetlinkError, UndoIncomplete
+from hwmgr.locate import everywhere, here
+from hwmgr.model import Kind, Stage
+from hwmgr.pci import device_path
+from hwmgr.store import StateDir
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hwmgr.model import Netdev, Record
+    from hwmgr.netlink import Links
+    from hwmgr.node import Node
+
+_NETDEV_SECONDS = 10.0
+
+
+def give_up(node: Node, record: Record, netns_path: str | None = None) -> None:
+    """End an attachment: give the hardware back, then strike claim, saved files and record.
+
+    The caller holds the locks. The record is struck last and only when the function is verified as
+    it was, so that whatever ends this early, a later call goes on. After a reboot the hardware has
+    forgotten everything and is not touched. Raises UndoIncomplete.
+    """
+    if record.boot_id == node.boot_id and node.sysfs.exists(device_path(record.address)):
+        if record.stage is not Stage.DETACHING:
+            record = replace(record, stage=Stage.DETACHING)
+            node.journal.write(record)
+        node.checkpoint("detach.intended")
+        problems = hardware(node, record, netns_path)
+        if problems:
+            raise UndoIncomplete(record.address, problems)
+    node.checkpoint("detach.restored")
+    for path in record.saved_files:
+        _remove_saved(path)
+    node.checkpoint("detach.unsaved")
+    claims.release(node.state, record.address, record.owner.netns.path)
+    node.checkpoint("detach.unclaimed")
+    node.journal.remove(record.address)
+    node.checkpoint("detach.struck")
+
+
+def hardware(node: Node, record: Record, netns_path: str | None = None) -> list[str]:
+    """Give driver, settings and netdevs back; return what is still wrong, in words."""
+    problems: list[str] = []
+
+    def part(function: Callable[..., list[str]], *arguments: object) -> None:
+        try:
+            problems.extend(function(*arguments))
+        except HwmgrError as error:
+            problems.append(str(error))
+
+    part(_settings, node, record)
+    node.checkpoint("detach.settings")
+    part(_driver, node, record)
+    node.checkpoint("detach.driver")
+    part(_come_home, node, record, netns_path)
+    node.checkpoint("detach.home")
+    part(_netdevs, node, record)
+    node.checkpoint("detach.netdevs")
+    # A VF's own MAC is its admin MAC too on some drivers (igb), so look again when it is back.
+    part(_settings, node, record)
+    return problems
+
+
+def _settings(node: Node, record: Record) -> list[str]:
+    """Give the PF-side settings back that were changed by us or by the pod (a trusted VF can)."""
+    before = record.before.settings
+    if before is None or record.index is None:
+        return []
+    pf_netdevs = here(node, record.pf_address)
+    if not pf_netdevs:
+        return [f"PF {record.pf_address} has no netdev here; its VF settings are out of reach"]
+    # Setting an admin MAC pins it, so one that only the pod changed is left to the netdev's turn.
+    netdev_first = record.kind is Kind.VF and record.settings.mac is None
+    if netdev_first and not here(node, record.address):
+        before = replace(before, mac=None)
+    problems: list[str] = []
+    with node.netlink.links() as links:
+        for pf_netdev in pf_netdevs[: max(1, len(record.before.netdevs))]:
+            problems += vfsettings.give_back(links, pf_netdev.index, record.index, before)
+    return problems
+
+
+def _driver(node: Node, record: Record) -> list[str]:
+    if record.kind is not Kind.DPDK:
+        return []
+    before = record.before
+    driver.restore(node.sysfs, record.address, before.driver, before.driver_override)
+    return []
+
+
+def _come_home(node: Node, record: Record, netns_path: str | None) -> list[str]:
+    """Bring the netdevs into our namespace; where they cannot be found, have them made anew."""
+    expected = len(record.before.netdevs)
+    if not expected:
+        return []
+    _fetch(node, record, netns_path)
+    if _arrived(node, record.address, expected) or _wait(node, record.address, expected):
+        return []
+    if record.kind is Kind.PF:
+        return [f"the netdev of PF {record.address} is in no namespace that can be reached"]
+    # A namespace that only a descriptor holds cannot be named. A new probe makes a new netdev
+    # here, and the VF is ours by our record.
+    driver.unbind(node.sysfs, record.address)
+    driver.restore(node.sysfs, record.address, record.before.driver, record.before.driver_override)
+    if not _wait(node, record.address, expected):
+        return [f"no netdev of {record.address} appeared within {_NETDEV_SECONDS:.0f} s"]
+    return []
+
+
+def _fetch(node: Node, record: Record, netns_path: str | None) -> None:
+    names = [n.name for n in record.before.netdevs]
+    owner = record.owner.netns
+    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        with everywhere(node, record.address, owner, netns_path) as places:
+            for place in places:
+                if place.ns_fd is None:
+                    continue
+                found = sorted(place.netdevs, key=lambda n: n.name.endswith("d1"))
+                for one, name in zip(found, names, strict=False):
+                    netdev.bring_home(node, one, place.ns_fd, home, name)
+    finally:
+        os.close(home)
+
+
+def _arrived(node: Node, address: str, expected: int) -> bool:
+    return len(here(node, address)) >= expected
+
+
+def _wait(node: Node, address: str, expected: int) -> bool:
+    """Wait for the netdevs: a dying namespace gives them back from a kernel worker, late."""
+
+    def arrived() -> bool | None:
+        found = here(node, address)
+        return True if len(found) >= expected and _settled(node, found) else None
+
+    return node.udev.wait(arrived, _NETDEV_SECONDS) is not None
+
+
+def _settled(node: Node, found: tuple[Netdev, ...]) -> bool:
+    return all(node.udev.settled(one.index) for one in found)
+
+
+def _netdevs(node: Node, record: Record) -> list[str]:
+    """Give each netdev here the attributes that it had, and look whether it has them."""
+    wanted = record.before.netdevs
+    if not wanted:
+        return []
+    # udevd renames a netdev that appears, by its own policy; what it does is awaited, not raced.
+    node.udev.wait(lambda: _settled(node, here(node, record.address)) or None, _NETDEV_SECONDS)
+    found = here(node, record.address)
+    if len(found) < len(wanted):
+        return [f"{record.address} has {len(found)} netdevs here, it had {len(wanted)}"]
+    problems: list[str] = []
+    with node.netlink.links() as links:
+        for now, before in _pairs(found, wanted):
+            problems += _effective_mac(node, links, record, now, before)
+            problems += netdev.give_back(node, links, now, before)
+    for now, before in _pairs(here(node, record.address), wanted):
+        problems += _differences(now, before)
+    return problems
+
+
+def _pairs(found: tuple[Netdev, ...], wanted: tuple[Netdev, ...]) -> list[tuple[Netdev, Netdev]]:
+    by_name = {n.name: n for n in found}
+    if all(w.name in by_name for w in wanted):
+        return [(by_name[w.name], w) for w in wanted]
+    return list(zip(found, wanted, strict=False))
+
+
+def _effective_mac(
+    node: Node, links: Links, record: Record, now: Netdev, before: Netdev
+) -> list[str]:
+    """Set the MAC that the netdev had.
+
+    A VF may not change its MAC while the PF has pinned one and it is not trusted (EADDRNOTAVAIL on
+    igb, EPERM on ixgbe and i40e), not even to the same value; so the pin is lifted meanwhile.
+    """
+    if now.mac == before.mac:
+        return []
+    try:
+        netdev.set_mac(node, links, now.index, before.mac)
+    except NetlinkError as error:
+        settings = record.before.settings
+        if settings is None or record.index is None or settings.mac is None:
+            return [str(error)]
+        return _under_lifted_pin(node, links, record, now, before)
+    return []
+
+
+def _under_lifted_pin(
+    node: Node, links: Links, record: Record, now: Netdev, before: Netdev
+) -> list[str]:
+    index, settings = record.index, record.before.settings
+    pf_netdevs = here(node, record.pf_address)
+    if index is None or settings is None or not pf_netdevs:
+        return [f"MAC {before.mac} cannot be set on {now.name}: the PF is not here"]
+    pf_index = pf_netdevs[0].index
+    try:
+        links.set_vf(pf_index, index, vfsettings.unpinned())
+        netdev.set_mac(node, links, now.index, before.mac)
+    except NetlinkError as error:
+        return [str(error)]
+    finally:
+        vfsettings.give_back(links, pf_index, index, settings)
+    return []
+
+
+def _differences(now: Netdev, before: Netdev) -> list[str]:
+    problems = []
+    for attribute in ("name", "mac", "mtu", "up", "alias"):
+        have, had = getattr(now, attribute), getattr(before, attribute)
+        if have != had:
+            problems.append(f"{attribute} of {before.name} is {have}, it was {had}")
+    return problems
+
+
+def _remove_saved(path: str) -> None:
+    folder, name = os.path.split(path)
+    StateDir(folder).remove(name)
+    parent, inode = os.path.split(folder)
+    if inode.isdigit():
+        StateDir(parent).remove_folder_if_empty(inode)
