@@ -199,7 +199,7 @@ def _carry_out(node: Node, request: AttachRequest, record: Record, ns_fd: int) -
         attached = _move(node, request, record, ns_fd)
     node.journal.write(replace(record, stage=Stage.ATTACHED))
     node.checkpoint("attach.recorded")
-    companions.write(record, request, attached)
+    companions.write(record, request)
     node.checkpoint("attach.saved")
     return attached
 

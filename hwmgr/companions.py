@@ -10,22 +10,24 @@ from hwmgr import seedstate, sriovcni_state
 from hwmgr.store import StateDir
 
 if TYPE_CHECKING:
-    from hwmgr.model import Attached, AttachRequest, Record
+    from hwmgr.model import AttachRequest, Record
 
 
 def with_paths(record: Record, state_root: str, request: AttachRequest) -> Record:
     """Return the record with the path of its companion file, so that an undo can remove it."""
     if request.seed_style:
         root = request.saved_dir or state_root
-        path = seedstate.path(root, record.owner.netns.inode, request.container_id, request.ifname)
+        if0name = str(request.saved_conf.get("if0name") or "")
+        inode = record.owner.netns.inode
+        path = seedstate.path(root, inode, request.container_id, if0name, request.ifname)
     else:
         path = sriovcni_state.path(state_root, request.container_id, request.ifname)
     return replace(record, saved_files=(path,), note=dict(request.saved_conf))
 
 
-def write(record: Record, request: AttachRequest, attached: Attached) -> None:
+def write(record: Record, request: AttachRequest) -> None:
     """Write the companion file; a pod's own process or another plugin may read it from now on."""
     content = seedstate.content if request.seed_style else sriovcni_state.content
     for path in record.saved_files:
         folder, name = os.path.split(path)
-        StateDir(folder).write_bytes(content(record, attached, dict(request.saved_conf)), name)
+        StateDir(folder).write_bytes(content(record, request.saved_conf), name)

@@ -95,3 +95,17 @@ def delegate_args(k8s: K8sArgs, text: str) -> Pairs:
 def render_args(pairs: Pairs) -> str:
     """Return the pairs as the text of a CNI_ARGS variable."""
     return ";".join(f"{key}={value}" for key, value in pairs)
+
+
+def parse_mac_arg(text: str) -> str:
+    """Return ``MAC`` of CNI_ARGS as sriov-cni reads it, "" when it is not given.
+
+    Any other key needs IgnoreUnknown=1, as in libcni's LoadArgs. Raises ArgsError.
+    """
+    items = [item.partition("=") for item in text.split(";") if item]
+    given = {key: value for key, _, value in items}
+    ignore = _BOOLEANS.get(given.get("IgnoreUnknown", "").lower(), False)
+    unknown = [key for key in given if key not in ("MAC", "IgnoreUnknown")]
+    if unknown and not ignore:
+        raise ArgsError(f"CNI_ARGS has unknown keys {', '.join(unknown)} and no IgnoreUnknown=true")
+    return given.get("MAC", "")

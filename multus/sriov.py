@@ -1,0 +1,262 @@
+"""The seam: ``type: sriov`` as an in-process delegate, CNI verbs on one side, hwmgr on the other."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from typing import TYPE_CHECKING
+
+from hwmgr import addressing
+from hwmgr.errors import (
+    CheckFailed,
+    DeviceBusy,
+    HwmgrError,
+    LockTimeout,
+    NamespaceError,
+    NoFreeVF,
+    NoSuchDevice,
+    NotAttached,
+    RequestError,
+)
+from hwmgr.manager import Manager
+from hwmgr.model import USERSPACE_DRIVERS, AttachRequest, DpdkRequest, Kind
+from hwmgr.pci import find_vf, list_pfs
+from multus import cnitypes, sriovconf
+from multus.cniargs import parse_args_leniently
+from multus.cnitypes import CNIError
+from multus.ipam import Addresses, Ipam
+from multus.result import Result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from hwmgr.model import Attached
+    from hwmgr.node import Node
+    from multus.delegates import DelegateCall, PluginRunner
+    from multus.jsonfields import Json
+    from multus.sriovconf import SriovConf
+
+_VALID_KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
+
+
+class SriovPlugin:
+    """Attaches VFs, DPDK devices and PFs of one node; IPAM plugins are run by ``plugins``.
+
+    ``may_save_in`` says whether the node allows the folder that a configuration's ``cniDir`` names.
+    """
+
+    def __init__(
+        self, node: Node, plugins: PluginRunner, may_save_in: Callable[[str], bool]
+    ) -> None:
+        self._node = node
+        self._plugins = plugins
+        self._may_save_in = may_save_in
+        self._manager = Manager(node)
+
+    def add(self, call: DelegateCall) -> Mapping[str, object]:
+        """See PluginRunner.add. The device first, then its addresses; undone in reverse."""
+        conf = sriovconf.load(call.conf, call.args)
+        ifname = conf.ifname(call.ifname)
+        not_undone: list[CNIError] = []
+        try:
+            with ExitStack() as undo:
+                attached, addresses = self._attach(conf, call, ifname, undo, not_undone)
+                result = _result(conf, call, ifname, attached, addresses)
+                undo.pop_all()
+        except CNIError as error:
+            raise error.also(not_undone, "not undone") from error
+        self._node.checkpoint("sriov.done")
+        files = f", {' '.join(attached.device_files)}" if attached.device_files else ""
+        self._node.log(
+            f"{attached.address} ({attached.kind}) is {ifname} of {call.container_id}{files}"
+        )
+        return result
+
+    def _attach(
+        self,
+        conf: SriovConf,
+        call: DelegateCall,
+        ifname: str,
+        undo: ExitStack,
+        not_undone: list[CNIError],
+    ) -> tuple[Attached, Addresses | None]:
+        try:
+            attached = self._manager.attach(self._request(conf, call, ifname))
+            undo.callback(self._take_back, call, ifname, not_undone)
+            if not conf.ipam_type or conf.l2enable:
+                return attached, None
+            ipam = Ipam(self._plugins, conf.ipam_type)
+            undo.callback(self._free, ipam, call, not_undone)
+            self._node.checkpoint("sriov.ipam")
+            addresses = ipam.add(call)
+            self._node.checkpoint("sriov.addresses")
+            if attached.ifnames:
+                self._configure(call, ifname, addresses)
+        except HwmgrError as error:
+            raise cni_error(error) from error
+        return attached, addresses
+
+    def check(self, call: DelegateCall) -> None:
+        """See PluginRunner.check."""
+        conf = sriovconf.load(call.conf, call.args, for_delete=True)
+        try:
+            self._manager.check(call.container_id, conf.ifname(call.ifname))
+        except HwmgrError as error:
+            raise cni_error(error) from error
+        if conf.ipam_type and not conf.l2enable:
+            Ipam(self._plugins, conf.ipam_type).check(call)
+
+    def delete(self, call: DelegateCall) -> None:
+        """See PluginRunner.delete. Hardware and addresses are independent: both are always tried.
+
+        The reference frees addresses first and stops when that fails, which loses the VF.
+        """
+        conf = sriovconf.load(call.conf, call.args, for_delete=True)
+        errors: list[CNIError] = []
+        try:
+            self._manager.detach(call.container_id, conf.ifname(call.ifname), call.netns or None)
+        except HwmgrError as error:
+            errors.append(cni_error(error))
+        if conf.ipam_type and not conf.l2enable:
+            try:
+                Ipam(self._plugins, conf.ipam_type).delete(call)
+            except CNIError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0].also(errors[1:], "also")
+
+    def gc(self, call: DelegateCall) -> None:
+        """See PluginRunner.gc. Without a list of valid attachments nothing is known to be stale."""
+        valid = next((call.conf[key] for key in _VALID_KEYS if key in call.conf), None)
+        if not isinstance(valid, list):
+            return
+        containers = {
+            str(v["containerID"]) for v in valid if isinstance(v, dict) and "containerID" in v
+        }
+        problems = self._manager.collect(containers)
+        conf = sriovconf.load(call.conf, call.args, for_delete=True)
+        if conf.ipam_type:
+            Ipam(self._plugins, conf.ipam_type).gc(call)
+        if problems:
+            raise CNIError(cnitypes.INTERNAL, "sriov: " + problems[0], "; ".join(problems[1:]))
+
+    def status(self, call: DelegateCall) -> None:
+        """See PluginRunner.status: records can be written and the device that is named is there."""
+        conf = sriovconf.load(call.conf, call.args, for_delete=True)
+        try:
+            self._node.state.writable()
+        except HwmgrError as error:
+            raise CNIError(cnitypes.NOT_AVAILABLE, f"sriov: {error}") from error
+        pfs = list_pfs(self._node.sysfs)
+        named = [p for p in pfs if conf.if0 in (p.address, *p.netdevs)] if conf.if0 else pfs
+        if not named:
+            what = f"PF {conf.if0}" if conf.if0 else "PF"
+            raise CNIError(cnitypes.NOT_AVAILABLE, f"sriov: this node has no {what}")
+
+    def release_container(self, container_id: str) -> list[str]:
+        """Take back all that a container still holds; return what could not be, in words."""
+        return self._manager.detach_container(container_id)
+
+    def _request(self, conf: SriovConf, call: DelegateCall, ifname: str) -> AttachRequest:
+        pod = parse_args_leniently(call.args)
+        kind = Kind.DPDK if conf.dpdk else Kind.PF if conf.pf_only else Kind.VF
+        dpdk = None
+        if conf.dpdk:
+            driver, tool = conf.dpdk.dpdk_driver, conf.dpdk.dpdk_tool or None
+            dpdk = DpdkRequest(driver, tool, conf.dpdk.kernel_driver or None)
+        elif kind is Kind.VF and conf.device and self._on_userspace_driver(conf.device):
+            kind = Kind.DPDK
+        saved_dir = conf.cni_dir
+        if saved_dir and not self._may_save_in(saved_dir):
+            self._node.log(f"cniDir {saved_dir} is not allowed on this node; the default is used")
+            saved_dir = None
+        return AttachRequest(
+            container_id=call.container_id,
+            ifname=ifname,
+            netns_path=call.netns,
+            kind=kind,
+            device=conf.device,
+            pf_name=conf.if0,
+            settings=conf.settings,
+            mtu=conf.mtu,
+            whole_pf=conf.pf_only,
+            l2=conf.l2enable,
+            dpdk=dpdk,
+            network=conf.name or None,
+            pod_namespace=pod.pod_namespace or None,
+            pod_name=pod.pod_name or None,
+            pod_uid=pod.pod_uid or None,
+            seed_style=conf.seed_style,
+            saved_dir=saved_dir,
+            saved_conf=conf.raw,
+        )
+
+    def _on_userspace_driver(self, device: str) -> bool:
+        return find_vf(self._node.sysfs, device).driver in USERSPACE_DRIVERS
+
+    def _configure(self, call: DelegateCall, ifname: str, addresses: Addresses) -> None:
+        kept = addressing.configure(
+            self._node, call.netns, ifname, addresses.cidrs(), addresses.kernel_routes()
+        )
+        for dst in kept:
+            self._node.log(f"{ifname}: the pod has a route to {dst} already, which is kept")
+
+    def _take_back(self, call: DelegateCall, ifname: str, not_undone: list[CNIError]) -> None:
+        try:
+            self._manager.detach(call.container_id, ifname, call.netns)
+        except HwmgrError as error:
+            not_undone.append(cni_error(error))
+
+    def _free(self, ipam: Ipam, call: DelegateCall, not_undone: list[CNIError]) -> None:
+        try:
+            ipam.delete(call)
+        except CNIError as error:
+            not_undone.append(error)
+
+
+def _result(
+    conf: SriovConf,
+    call: DelegateCall,
+    ifname: str,
+    attached: Attached,
+    addresses: Addresses | None,
+) -> Mapping[str, object]:
+    interfaces: list[Json] = []
+    for name in attached.ifnames or (ifname,):
+        interface: Json = {"name": name}
+        if attached.mac and attached.mac != "00:00:00:00:00:00":
+            interface["mac"] = attached.mac
+        if attached.mtu is not None:
+            interface["mtu"] = attached.mtu
+        interface |= {"sandbox": call.netns, "pciID": attached.address}
+        interfaces.append(interface)
+    data: Json = {"cniVersion": "1.1.0", "interfaces": interfaces}
+    if addresses is not None:
+        data["ips"] = [{**ip, "interface": 0} for ip in addresses.ips]
+        if addresses.routes:
+            data["routes"] = list(addresses.routes)
+    dns = conf.raw.get("dns") or (addresses.dns if addresses else None)
+    if dns:
+        data["dns"] = dns
+    if addresses is None and conf.cni_version in ("", "0.1.0", "0.2.0"):
+        return {}  # these versions cannot say "an interface without address"
+    return Result("1.1.0", data).convert(conf.cni_version).data
+
+
+def cni_error(error: HwmgrError) -> CNIError:
+    """Say an error of the device plane in CNI's words; its notes become the details."""
+    details = "; ".join(getattr(error, "__notes__", ()))
+    return CNIError(_code(error), f"sriov: {error.message}", details)
+
+
+def _code(error: HwmgrError) -> int:
+    if isinstance(error, NamespaceError):
+        return cnitypes.INVALID_NETNS
+    if isinstance(error, RequestError):
+        return cnitypes.INVALID_CONFIG
+    if isinstance(error, NotAttached):
+        return cnitypes.UNKNOWN_CONTAINER
+    if isinstance(error, DeviceBusy | NoFreeVF | LockTimeout):
+        return cnitypes.TRY_AGAIN_LATER
+    if isinstance(error, NoSuchDevice | CheckFailed):
+        return cnitypes.INTERNAL
+    return cnitypes.INTERNAL
