@@ -1,4 +1,4 @@
-"""The seam: ``type: sriov`` as an in-process delegate, CNI verbs on one side, hwmgr on the other."""
+"""The seam: ``type: sriov`` in this process, CNI verbs on one side, hwmgr on the other."""
 
 from __future__ import annotations
 
@@ -136,8 +136,7 @@ class SriovPlugin:
         conf = sriovconf.load(call.conf, call.args, for_delete=True)
         if conf.ipam_type:
             Ipam(self._plugins, conf.ipam_type).gc(call)
-        if problems:
-            raise CNIError(cnitypes.INTERNAL, "sriov: " + problems[0], "; ".join(problems[1:]))
+        _refuse(problems)
 
     def status(self, call: DelegateCall) -> None:
         """See PluginRunner.status: records can be written and the device that is named is there."""
@@ -152,9 +151,9 @@ class SriovPlugin:
             what = f"PF {conf.if0}" if conf.if0 else "PF"
             raise CNIError(cnitypes.NOT_AVAILABLE, f"sriov: this node has no {what}")
 
-    def release_container(self, container_id: str) -> list[str]:
-        """Take back all that a container still holds; return what could not be, in words."""
-        return self._manager.detach_container(container_id)
+    def release_container(self, container_id: str) -> None:
+        """Take back all that a container still holds; raises CNIError when something stays held."""
+        _refuse(self._manager.detach_container(container_id))
 
     def _request(self, conf: SriovConf, call: DelegateCall, ifname: str) -> AttachRequest:
         pod = parse_args_leniently(call.args)
@@ -240,6 +239,11 @@ def _result(
     if addresses is None and conf.cni_version in ("", "0.1.0", "0.2.0"):
         return {}  # these versions cannot say "an interface without address"
     return Result("1.1.0", data).convert(conf.cni_version).data
+
+
+def _refuse(problems: list[str]) -> None:
+    if problems:
+        raise CNIError(cnitypes.INTERNAL, "sriov: " + problems[0], "; ".join(problems[1:]))
 
 
 def cni_error(error: HwmgrError) -> CNIError:

@@ -1,0 +1,49 @@
+"""Wires the in-process ``sriov`` delegate to this machine, for ``multus`` and ``sriov`` alike."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from hwmgr.node import real_node
+from multus.clock import SystemClock
+from multus.invoke import ExecPlugin
+from multus.logs import one_line, send_to_syslog
+from multus.sriov import SriovPlugin
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from hwmgr.node import Node
+    from hwmgr.nodeconfig import NodeConfig
+    from hwmgr.run import Runner
+
+_SYSLOG_INFO = 6
+
+
+def sriov_plugin(env: Mapping[str, str], config: NodeConfig) -> SriovPlugin:
+    """Return the delegate for this machine; ``env`` is what IPAM plugins inherit."""
+    node = real_node(
+        sysfs_root=env.get("HWMGR_SYSFS") or "/sys",
+        state_dir=config.state_dir,
+        dpdk_tools=config.dpdk_tools,
+        log=lambda text: send_to_syslog(_SYSLOG_INFO, one_line(text), tag="sriov"),
+    )
+    return plugin_on(node, node.runner, env, config.allowed_dirs)
+
+
+def plugin_on(
+    node: Node, runner: Runner, env: Mapping[str, str], allowed_dirs: Sequence[str]
+) -> SriovPlugin:
+    """Return the delegate on a given node, with IPAM plugins run by ``runner``."""
+    plugins = ExecPlugin(runner, env, SystemClock())
+    return SriovPlugin(node, plugins, lambda path: is_below(path, allowed_dirs))
+
+
+def is_below(path: str, folders: Sequence[str]) -> bool:
+    """Tell whether a path, links resolved, is one of the folders or inside one."""
+    real = os.path.realpath(path)
+    return any(
+        os.path.isabs(path) and os.path.commonpath((real, folder)) == folder
+        for folder in map(os.path.realpath, folders)
+    )
