@@ -6,7 +6,7 @@ import os
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from hwmgr import savedstate
+from hwmgr import adopt
 from hwmgr.attach import attach
 from hwmgr.devicefiles import device_files
 from hwmgr.driver import current_driver
@@ -50,7 +50,7 @@ class Manager:
         """
         found = self.held(container_id, ifname)
         if not found:
-            found = savedstate.foreign_records(self.node, container_id, ifname, netns_path)
+            found = adopt.foreign_records(self.node, container_id, ifname, netns_path)
         problems: list[str] = []
         for record in found:
             try:

@@ -91,7 +91,10 @@ class VFSettings:
 
 @dataclass(frozen=True, slots=True)
 class Netdev:
-    """A network interface as one namespace sees it."""
+    """A network interface as one namespace sees it.
+
+    In a record made of another tool's file MAC "" and MTU 0 stand for what it did not save.
+    """
 
     index: int
     name: str

@@ -77,7 +77,7 @@ def give_back(node: Node, links: Links, netdev: Netdev, before: Netdev) -> list[
         attempt(True, links.del_altname, index, before.name)
         netdev = replace(netdev, altnames=tuple(a for a in netdev.altnames if a != before.name))
     attempt(renamed, links.rename, index, before.name)
-    attempt(netdev.mtu != before.mtu, links.set_mtu, index, before.mtu)
+    attempt(before.mtu not in (0, netdev.mtu), links.set_mtu, index, before.mtu)
     for altname in netdev.altnames:
         attempt(altname not in before.altnames, links.del_altname, index, altname)
     for altname in before.altnames:

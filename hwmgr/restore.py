@@ -190,7 +190,7 @@ def _effective_mac(
     A VF may not change its MAC while the PF has pinned one and it is not trusted (EADDRNOTAVAIL on
     igb, EPERM on ixgbe and i40e), not even to the same value; so the pin is lifted meanwhile.
     """
-    if now.mac == before.mac:
+    if before.mac in ("", now.mac):
         return []
     try:
         netdev.set_mac(node, links, now.index, before.mac)
@@ -224,7 +224,7 @@ def _differences(now: Netdev, before: Netdev) -> list[str]:
     problems = []
     for attribute in ("name", "mac", "mtu", "up", "alias"):
         have, had = getattr(now, attribute), getattr(before, attribute)
-        if have != had:
+        if have != had and not (attribute in ("mac", "mtu") and not had):
             problems.append(f"{attribute} of {before.name} is {have}, it was {had}")
     return problems
 

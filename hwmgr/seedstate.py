@@ -1,4 +1,4 @@
-"""The 2018 plugin's state file, ``<netns inode>/<container>-<if0name>``: read, written, understood."""
+"""The 2018 plugin's state file, ``<netns inode>/<container>-<if0name>``: read, written, adopted."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from hwmgr.model import (
     VFSettings,
     VlanProto,
 )
-from hwmgr.pci import device_path, parse_address, parse_override
+from hwmgr.pci import device_path, parse_address, parse_override, virtfn_indices
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -119,7 +119,7 @@ def content(record: Record, conf: Mapping[str, Any]) -> bytes:
     value["if0name"] = given.get("if0name") or ""
     value["l2enable"] = bool(given.get("l2enable"))
     value["vlan"] = given.get("vlan") or record.settings.vlan or 0
-    value["pfOnly"] = record.kind is Kind.PF
+    value["pfOnly"] = record.address == record.pf_address
     value["pci_addr"] = record.address
     return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
 
@@ -151,12 +151,12 @@ def to_record(
     """Turn a state file into the record that we should have written; None if it is another kind.
 
     It says what the file says: ``before`` holds the kernel driver of a DPDK device and VLAN 0 where
-    a VLAN was set; the host's name and MTU were never saved. ``boot_id`` is the caller's to judge
-    by ``mtime``. Also takes the older files, which lie outside a namespace's folder and hold the
-    ``dpdk`` object alone. Raises RecordTorn.
+    a VLAN was set; a VF's name and MTU on the host were never saved. ``boot_id`` is the caller's to
+    judge by ``mtime``. Also takes the older files, which lie outside a namespace's folder and hold
+    the ``dpdk`` object alone. Raises RecordTorn.
     """
     value = parse(path, data)
-    bare = "dpdk_driver" in value and "type" not in value
+    bare = is_bare(value)
     dpdk = value if bare else value.get("dpdk")
     if not isinstance(dpdk, dict):
         return None
@@ -165,7 +165,8 @@ def to_record(
         return None
     named = split_name(os.path.basename(path))
     dpdk_mode = bare or value.get("DPDKMode") is True
-    kind = Kind.PF if value.get("pfOnly") is True else Kind.DPDK if dpdk_mode else Kind.VF
+    whole_pf = value.get("pfOnly") is True
+    kind = Kind.DPDK if dpdk_mode else Kind.PF if whole_pf else Kind.VF
     driver = sysfs.link_name(device_path(address, "driver"))
     vlan = value.get("vlan") or 0
     owner = Owner(
@@ -181,7 +182,7 @@ def to_record(
         driver_override=None if dpdk_mode else override,
         settings=VFSettings(vlan=0, qos=0, proto=VlanProto.DOT1Q) if vlan else None,
     )
-    pf = address if kind is Kind.PF else sysfs.link_name(device_path(address, "physfn"))
+    pf = address if whole_pf else sysfs.link_name(device_path(address, "physfn"))
     return Record(
         address=address,
         kind=kind,
@@ -190,12 +191,17 @@ def to_record(
         owner=owner,
         pf_address=PciAddress(pf or ""),
         pf_ifname=value.get("if0") or None,
-        index=None if kind is Kind.PF else index_of(sysfs, pf, address, dpdk.get("VFID")),
+        index=None if whole_pf else index_of(sysfs, pf, address, dpdk.get("VFID")),
         before=before,
         settings=VFSettings(vlan=vlan) if vlan else VFSettings(),
         driver=str(dpdk.get("dpdk_driver") or "") or None if dpdk_mode else driver,
         saved_files=(path,),
     )
+
+
+def is_bare(value: Mapping[str, Any]) -> bool:
+    """Tell whether a file holds the ``dpdk`` object alone (sriov-cni 0.2 of early 2018)."""
+    return "dpdk_driver" in value and "type" not in value
 
 
 def parse(path: str, data: bytes) -> dict[str, Any]:
@@ -215,9 +221,9 @@ def index_of(sysfs: Sysfs, pf: str | None, address: str, saved: object) -> int |
     The 2018 plugin saves index 0 for every VF that keeps its kernel driver.
     """
     if pf is not None:
-        for name in sysfs.names(device_path(pf)):
-            if name.startswith("virtfn") and sysfs.link_name(device_path(pf, name)) == address:
-                return int(name.removeprefix("virtfn"))
+        for index in virtfn_indices(sysfs.names(device_path(pf))):
+            if sysfs.link_name(device_path(pf, f"virtfn{index}")) == address:
+                return index
     return saved if isinstance(saved, int) else None
 
 
