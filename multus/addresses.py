@@ -14,7 +14,7 @@ def parse_ip(text: str) -> str | None:
 
 
 def parse_cidr(text: str) -> str | None:
-    """Return the canonical text of address/prefix with the host bits kept, None if it is not one."""
+    """Return the canonical text of address/prefix with its host bits, None if it is not one."""
     address, slash, prefix = text.partition("/")
     packed = _pack(address)
     if packed is None or not slash or not (prefix.isascii() and prefix.isdigit()):

@@ -38,14 +38,15 @@ class CNIError(Exception):
 
     def within(self, where: str) -> CNIError:
         """Return the same error with the place it happened at in front of its message."""
-        return CNIError(self.code, f"{where}: {self.msg}", self.details)
+        return type(self)(self.code, f"{where}: {self.msg}", self.details)
 
     def also(self, others: list[CNIError], heading: str) -> CNIError:
         """Return the same error with the messages of others in its details."""
         if not others:
             return self
         lines = f"{heading}: " + "; ".join(other.msg for other in others)
-        return CNIError(self.code, self.msg, f"{self.details}; {lines}" if self.details else lines)
+        details = f"{self.details}; {lines}" if self.details else lines
+        return type(self)(self.code, self.msg, details)
 
     def to_json(self, cni_version: str) -> dict[str, object]:
         """Return what the specification wants on stdout."""
@@ -57,6 +58,10 @@ class CNIError(Exception):
         if self.details:
             value["details"] = self.details
         return value
+
+
+class PluginNotStartedError(CNIError):
+    """A plugin could not be run at all, so whatever else is true, it did nothing."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ class Delegate:
         conf = dict(self.conf)
         if not fields.text("name"):
             conf = _with_member(conf, "name", name)
-        if not fields.text("cniVersion"):
+        if not fields.text("cniVersion") and not fields.value("cniVersions"):
             conf = _with_member(conf, "cniVersion", cni_version)
         if conf == self.conf:
             return self
@@ -168,7 +168,8 @@ class _Change(Protocol):
 class DelegateCall:
     """One plugin is asked for one verb: everything it gets on stdin and in its environment.
 
-    ``conf`` is the complete stdin; ``deadline`` is on the monotonic clock, in seconds.
+    ``conf`` is the complete stdin; ``deadline`` is on the monotonic clock, in seconds. ``plugin``
+    names another plugin than the configuration's ``type``: its IPAM plugin gets the same stdin.
     """
 
     conf: Json
@@ -179,6 +180,7 @@ class DelegateCall:
     args: str
     path: tuple[str, ...]
     deadline: float
+    plugin: str = ""
 
 
 class PluginRunner(Protocol):

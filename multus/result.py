@@ -1,6 +1,6 @@
 """CNI results of every version: checked, normalised, and converted from one to another.
 
-Specification section "Result types". There are three families, 0.1–0.2, 0.3–0.4 and 1.x; within
+Specification section "Result types". Three families: 0.1 and 0.2, 0.3 and 0.4, 1.x; within
 one only the version number differs.
 """
 
@@ -46,8 +46,8 @@ class Result:
         data = dict(self.data)
         if source_family != family:
             data = _from_modern(_to_modern(data, source_family), family)
-        data["cniVersion"] = target
-        return Result(target, data)
+        data.pop("cniVersion", None)
+        return Result(target, {"cniVersion": target, **data})
 
 
 def parse_result(value: object, config_version: str) -> Result:

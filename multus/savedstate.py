@@ -60,7 +60,7 @@ class SavedState:
         if not isinstance(value, list) or not value:
             raise RecordTorn(path, "it lists no delegates")
         try:
-            return [_delegate_of(entry, index) for index, entry in enumerate(value)]
+            return [delegate_of_entry(entry, master=i == 0) for i, entry in enumerate(value)]
         except FieldError as error:
             raise RecordTorn(path, str(error)) from error
 
@@ -142,11 +142,12 @@ def scratch_entry(delegate: Delegate) -> Json:
     return entry
 
 
-def _delegate_of(entry: object, index: int) -> Delegate:
+def delegate_of_entry(entry: object, *, master: bool) -> Delegate:
+    """Return a delegate that was saved; raises FieldError."""
     fields = Fields(entry, "a saved delegate")
     conf = _decode_base64(fields.text("Bytes"))
     gateways = fields.texts("default-route")
-    plain = load_delegate(conf, master=index == 0)
+    plain = load_delegate(conf, master=master)
     request = Request(
         ifname=fields.text("ifnameRequest"),
         mac=fields.text("macRequest"),

@@ -197,6 +197,4 @@ def test_cni_args(case: dict[str, Any]) -> None:
         assert not case["ok"]
         return
     assert case["ok"]
-    assert parsed == K8sArgs(
-        case["namespace"], case["pod"], case["infra"], case["uid"], case["ip"]
-    )
+    assert parsed == K8sArgs(case["namespace"], case["pod"], case["infra"], case["uid"], case["ip"])

@@ -29,11 +29,7 @@ def params(name: str) -> list[Any]:
         pytest.param(
             case,
             id=case["id"],
-            marks=[
-                pytest.mark.xfail(
-                    strict=True, raises=AssertionError, reason=listed[case["id"]]
-                )
-            ]
+            marks=[pytest.mark.xfail(strict=True, raises=AssertionError, reason=listed[case["id"]])]
             if case["id"] in listed
             else [],
         )

@@ -1,0 +1,123 @@
+"""Attach a container to its networks in order, and undo all of them if one fails."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from multus import version as versions
+from multus.cnitypes import PluginNotStartedError
+from multus.intents import Phase, Record, Step, StepState
+from multus.jsonfields import Fields
+from multus.result import Result, ResultError
+from multus.savedstate import CachedResult
+from multus.translate import to_cni
+
+if TYPE_CHECKING:
+    from hwmgr.model import NetnsIdentity
+    from multus.chain import Attachment
+    from multus.config import NetConf
+    from multus.delegates import Delegate
+    from multus.session import Session
+
+
+def attach(session: Session, items: list[Attachment], netns: NetnsIdentity) -> list[Result]:
+    """Run every delegate; returns their results in order.
+
+    The journal knows of each one before it runs. On failure those that began are undone, last
+    first, and the first error is raised; what could not be undone stays in the journal and is
+    named in the error's details.
+    """
+    record = _record(session, items, netns)
+    try:
+        # One write says both what is intended and that the first is about to begin.
+        session.intents.save(record.marked(0, StepState.STARTED))
+        session.doors.checkpoint("add.intended")
+        session.saved.save_scratch(record.container_id, [item.delegate for item in items])
+        session.doors.checkpoint("add.scratch")
+        record = record.marked(0, StepState.STARTED)
+        results = []
+        for index, item in enumerate(items):
+            results.append(_attach_one(session, item, index))
+            record = _advanced(record, index)
+            session.intents.save(record)
+            session.doors.checkpoint(f"add.delegate.{index}.added")
+    except Exception as error:
+        if isinstance(error, PluginNotStartedError):
+            record = _not_begun(record)
+        undo = session.undo.run(record, session.args.netns, session.deadlines, "undo")
+        raise to_cni(error).also(undo, "rollback incomplete, DEL or GC will finish it") from error
+    return results
+
+
+def printed(conf: NetConf, master: Delegate, result: Result) -> Result:
+    """Return the result in the version that the runtime expects.
+
+    That is the version of multus' own configuration (specification 1.1.0, section 5); without one,
+    the master's, and 0.1.0 when the master names none either.
+    """
+    named = master.cni_version or Fields(master.conf, "the delegate").value("cniVersions")
+    target = conf.cni_version or (result.version if named else versions.OLDEST)
+    try:
+        return result.convert(target)
+    except ResultError:
+        # A link without addresses is attached all the same; 0.1.0 and 0.2.0 have no words for it.
+        return Result(target, {"cniVersion": target, "dns": {}})
+
+
+def _record(session: Session, items: list[Attachment], netns: NetnsIdentity) -> Record:
+    args = session.args
+    return Record(
+        container_id=args.container_id,
+        ifname=args.ifname,
+        network=session.conf.name,
+        cni_dir=session.conf.cni_dir,
+        boot_id=session.doors.boot_id,
+        netns_path=args.netns,
+        netns=netns,
+        since=session.doors.clock.now(),
+        phase=Phase.ADDING,
+        steps=tuple(Step(item) for item in items),
+    )
+
+
+def _attach_one(session: Session, item: Attachment, index: int) -> Result:
+    doors = session.doors
+    deadline = session.deadlines.for_attach(doors.clock.monotonic())
+    name = f"add.delegate.{index}"
+    doors.checkpoint(f"{name}.started")
+    result = doors.chains.add(
+        item,
+        session.path,
+        deadline,
+        lambda plugin: doors.checkpoint(f"{name}.plugin.{plugin}.ran"),
+    )
+    session.saved.save_result(
+        CachedResult(
+            container_id=item.container_id,
+            ifname=item.ifname,
+            network=item.delegate.plugin_list().name,
+            netns=item.netns,
+            conf=item.delegate.conf,
+            cni_args=item.cni_args,
+            capability_args=item.capability_args,
+            result=result.data,
+        )
+    )
+    doors.checkpoint(f"{name}.cached")
+    return result
+
+
+def _not_begun(record: Record) -> Record:
+    """Take back the mark of the step that could not even start: its DEL could not either."""
+    begun = [i for i, step in enumerate(record.steps) if step.state is StepState.STARTED]
+    return record.marked(begun[0], StepState.INTENDED) if begun else record
+
+
+def _advanced(record: Record, index: int) -> Record:
+    """Mark one step done and the next one begun in a single write; after the last, the whole."""
+    from dataclasses import replace
+
+    record = record.marked(index, StepState.ADDED)
+    if index + 1 < len(record.steps):
+        return record.marked(index + 1, StepState.STARTED)
+    return replace(record, phase=Phase.ATTACHED)

@@ -1,0 +1,163 @@
+"""Garbage collection: free what the runtime's list of valid attachments does not cover.
+
+Specification 1.1.0, section 2 "GC". The runtime lists the attachments of multus, one a container;
+each of multus' own networks of a listed container is valid with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hwmgr.errors import HwmgrError, LockTimeout, RecordTorn
+from multus import known
+from multus import version as versions
+from multus.chain import Attachment
+from multus.cnitypes import CNIError, valid_name
+from multus.delegates import load_delegate
+from multus.jsonfields import FieldError, Fields, Json
+from multus.translate import to_cni
+from multus.undo import namespace_to_clean
+
+if TYPE_CHECKING:
+    from multus.intents import Record
+    from multus.session import Session
+
+_KEY = "cni.dev/valid-attachments"
+_KEY_OF_THE_FIRST_TEXT = "cni.dev/attachments"
+_LOCK_SECONDS = 2.0
+_USUAL_IFNAME = "eth0"
+
+
+class Collection:
+    """One GC call; ``valid`` maps container ids to the interface names that the runtime gave."""
+
+    def __init__(self, session: Session, valid: dict[str, list[str]]) -> None:
+        self._session = session
+        self._valid = valid
+        self._records: dict[str, Record] = {}
+        self._busy: set[str] = set()
+        self.freed = 0
+
+    @classmethod
+    def of(cls, session: Session) -> Collection | None:
+        """Read the runtime's list, None when it gave none; raises CNIError 7 on a malformed one."""
+        fields = Fields(session.conf.raw, "the configuration")
+        key = _KEY if fields.present(_KEY) else _KEY_OF_THE_FIRST_TEXT
+        valid: dict[str, list[str]] = {}
+        try:
+            items = fields.objects(key)
+            for item in items or []:
+                entry = Fields(item, f"an item of {key}")
+                valid.setdefault(entry.text("containerID"), []).append(entry.text("ifname"))
+        except FieldError as error:
+            raise to_cni(error) from error
+        return None if items is None else cls(session, valid)
+
+    def delete_stale_containers(self) -> list[CNIError]:
+        """DEL every container of this network that is not valid; returns what failed."""
+        problems: list[CNIError] = []
+        session = self._session
+        journal = session.intents.containers()
+        scratch = [name for name in session.saved.containers() if valid_name(name)]
+        for container_id in dict.fromkeys([*journal, *scratch]):
+            try:
+                problems.extend(self._visit(container_id))
+            except LockTimeout:
+                # Somebody is at work on it this moment, so it is anything but garbage.
+                self._busy.add(container_id)
+            except (CNIError, HwmgrError, ValueError) as error:
+                problems.append(to_cni(error).within(f"container {container_id}"))
+        return problems
+
+    def delete_stale_results(self) -> list[CNIError]:
+        """DEL attachments that only libcni's records remember; returns what failed."""
+        problems: list[CNIError] = []
+        session = self._session
+        networks = {delegate.conf_name or session.conf.name for delegate in session.conf.delegates}
+        for cached in session.saved.results():
+            alive = cached.container_id in {*self._valid, *self._busy, *self._records}
+            if alive or cached.network not in networks:
+                continue
+            try:
+                delegate = load_delegate(cached.conf).completed(cached.network, "")
+                item = Attachment(
+                    delegate=delegate,
+                    container_id=cached.container_id,
+                    netns=namespace_to_clean(session.doors, None, cached.netns),
+                    ifname=cached.ifname,
+                    cni_args=cached.cni_args,
+                    capability_args=cached.capability_args,
+                )
+                deadline = session.deadlines.for_undo(session.doors.clock.monotonic(), 4)
+                result = session.undo.result_of(item)
+                session.doors.chains.delete(item, session.path, deadline, result)
+                session.saved.remove_result(cached.network, cached.container_id, cached.ifname)
+            except (CNIError, HwmgrError, ValueError) as error:
+                problems.append(to_cni(error).within(f"container {cached.container_id}"))
+        return problems
+
+    def tell_plugins(self) -> list[CNIError]:
+        """Have the plugins of every configured network collect; returns what failed."""
+        problems: list[CNIError] = []
+        session = self._session
+        for index, delegate in enumerate(session.conf.delegates):
+            try:
+                complete = delegate.completed(
+                    session.conf.name, session.conf.cni_version or versions.FALLBACK
+                )
+                plugins = complete.plugin_list()
+                if plugins.disable_gc or not versions.knows(plugins.cni_version, "GC"):
+                    continue
+                valid = self._valid_of(plugins.name, index)
+                deadline = session.deadlines.for_attach(session.doors.clock.monotonic())
+                session.doors.chains.gc(complete, valid, session.path, deadline)
+            except (CNIError, HwmgrError, ValueError) as error:
+                problems.append(to_cni(error))
+        return problems
+
+    def _visit(self, container_id: str) -> list[CNIError]:
+        session = self._session
+        with session.locked(container_id, _LOCK_SECONDS):
+            record = self._record(container_id)
+            if record is None:
+                return []
+            if container_id in self._valid:
+                self._records[container_id] = record
+                return []
+            netns = namespace_to_clean(session.doors, record, record.netns_path)
+            problems = session.undo.run(record, netns, session.deadlines, "gc")
+        if not problems:
+            self.freed += 1
+        return [problem.within(f"container {container_id}") for problem in problems]
+
+    def _record(self, container_id: str) -> Record | None:
+        """Return a container's record if it is of this network; others' are not ours to judge."""
+        session = self._session
+        try:
+            record = session.intents.load(container_id)
+        except RecordTorn:
+            record = None
+        if record is not None:
+            ours = (record.network, record.cni_dir) == (session.conf.name, session.conf.cni_dir)
+            return record if ours else None
+        ifnames = self._valid.get(container_id) or [_USUAL_IFNAME]
+        args = replace(
+            session.args, container_id=container_id, ifname=ifnames[0], netns="", args=""
+        )
+        found = known.find(session.doors, session.intents, session.saved, session.conf, args)
+        return found.record if found else None
+
+    def _valid_of(self, network: str, index: int) -> list[Json]:
+        """Return the valid attachments of one network, with its own interface names."""
+        valid: list[Json] = []
+        for container_id in [*self._valid, *sorted(self._busy - set(self._valid))]:
+            record = self._records.get(container_id)
+            if record is None:
+                given = self._valid.get(container_id) or [_USUAL_IFNAME]
+                names = given if index == 0 else [f"net{index}"]
+            else:
+                items = [step.attachment for step in record.steps]
+                names = [i.ifname for i in items if i.delegate.plugin_list().name == network]
+            valid.extend({"containerID": container_id, "ifname": name} for name in names)
+        return valid

@@ -1,0 +1,232 @@
+"""The five verbs, each as the list of its steps."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hwmgr.errors import HwmgrError, RecordTorn
+from multus import cnitypes, known
+from multus import version as versions
+from multus.attach import attach, printed
+from multus.cniargs import ArgsError, parse_args
+from multus.cnitypes import CNIError
+from multus.collect import Collection
+from multus.config import load_conf
+from multus.intents import Phase
+from multus.jsonfields import FieldError
+from multus.namespaces import OWN_NAMESPACE
+from multus.plan import plan_attachments
+from multus.session import Session
+from multus.translate import to_cni
+from multus.undo import namespace_to_clean
+
+if TYPE_CHECKING:
+    from hwmgr.model import NetnsIdentity
+    from multus.chain import Attachment
+    from multus.cniargs import K8sArgs
+    from multus.cnitypes import CmdArgs
+    from multus.config import NetConf
+    from multus.doors import Doors
+    from multus.intents import Record
+    from multus.jsonfields import Json
+
+
+class Engine:
+    """Answers CNI calls. Holds no state of its own, so any number may run at once."""
+
+    def __init__(self, doors: Doors) -> None:
+        self._doors = doors
+
+    def cmd_add(self, args: CmdArgs) -> Json:
+        """Attach the container to all its networks, or to none; returns the master's result."""
+        session = self._begin(args)
+        pod = _pod(args)
+        delegates = self._doors.networks(session.conf, pod)
+        session.wait_until_ready()
+        items = plan_attachments(session.conf, delegates, args, pod)
+        for item in items:
+            self._doors.chains.locate(item, session.path)
+        with session.locked(args.container_id):
+            netns = self._namespace(args)
+            self._finish_earlier_call(session, netns)
+            self._refuse_taken_names(args, items)
+            results = attach(session, items, netns)
+        names = ", ".join(f"{item.delegate.name} as {item.ifname}" for item in items)
+        session.log.did(f"ADD {args.container_id} {args.netns}: attached {names}")
+        return printed(session.conf, delegates[0], results[0]).data
+
+    def cmd_del(self, args: CmdArgs) -> None:
+        """Detach the container from everything it holds; error if anything is still held."""
+        session = self._begin_delete(args)
+        with session.locked(args.container_id):
+            found = known.find(self._doors, session.intents, session.saved, session.conf, args)
+            if found is not None and found.record.ifname != args.ifname:
+                session.log.did(f"DEL {args.container_id}: not attached as {args.ifname}")
+                return
+            record = found.record if found else None
+            netns = namespace_to_clean(
+                self._doors, record, args.netns, override=args.netns_override
+            )
+            problems = session.undo.run(record, netns, session.deadlines, "del") if record else []
+            if found is None or not found.certain:
+                self._doors.chains.release_container(args.container_id)
+        if problems:
+            raise problems[0].also(problems[1:], "also still held")
+        count = len(record.held()) if record else 0
+        session.log.did(f"DEL {args.container_id} {args.ifname}: detached {count} networks")
+
+    def cmd_check(self, args: CmdArgs) -> None:
+        """Have every plugin of every network check what it made; the first objection ends it."""
+        session = self._begin(args)
+        with session.locked(args.container_id):
+            record = self._record_to_check(session)
+            for index in record.held():
+                item = replace(record.steps[index].attachment, netns=args.netns)
+                plugins = item.delegate.plugin_list()
+                if plugins.disable_check or not versions.knows(plugins.cni_version, "CHECK"):
+                    continue
+                deadline = session.deadlines.for_attach(self._doors.clock.monotonic())
+                result = session.undo.result_of(item)
+                self._doors.chains.check(item, session.path, deadline, result)
+        session.log.did(f"CHECK {args.container_id} {args.ifname}: as it should be")
+
+    def cmd_gc(self, args: CmdArgs) -> None:
+        """Free what belongs to no attachment that the runtime still has."""
+        session = self._begin(args)
+        collection = Collection.of(session)
+        if collection is None:
+            session.log.did("GC: the runtime named no valid attachments, nothing to do")
+            return
+        session.wait_until_ready()
+        problems = [
+            *collection.delete_stale_containers(),
+            *collection.delete_stale_results(),
+            *collection.tell_plugins(),
+        ]
+        if problems:
+            raise problems[0].also(problems[1:], "also failing")
+        session.log.did(f"GC: freed {collection.freed} containers")
+
+    def cmd_status(self, args: CmdArgs) -> None:
+        """Return when an ADD could be served; raises CNIError 50 or the default network's own."""
+        session = self._begin(args)
+        for store in (self._doors.state, self._doors.open_state(session.conf.cni_dir)):
+            try:
+                store.writable()
+            except HwmgrError as error:
+                raise CNIError(cnitypes.NOT_AVAILABLE, error.message) from error
+        try:
+            delegates = self._doors.networks(session.conf, _pod(args))
+        except CNIError as error:
+            raise CNIError(cnitypes.NOT_AVAILABLE, error.msg, error.details) from error
+        session.wait_until_ready()
+        default = delegates[0].completed(
+            session.conf.name, session.conf.cni_version or versions.FALLBACK
+        )
+        if versions.knows(default.plugin_list().cni_version, "STATUS"):
+            deadline = session.deadlines.for_attach(self._doors.clock.monotonic())
+            self._doors.chains.status(default, session.path, deadline)
+        session.log.did("STATUS: ready")
+
+    def _begin(self, args: CmdArgs) -> Session:
+        try:
+            return Session.begin(self._doors, args, load_conf(args.stdin))
+        except FieldError as error:
+            raise to_cni(error) from error
+
+    def _begin_delete(self, args: CmdArgs) -> Session:
+        """Begin a DEL even with a configuration that went bad, if the journal knows the container.
+
+        An administrator who breaks the configuration must not thereby make pods undeletable.
+        """
+        try:
+            return self._begin(args)
+        except CNIError as error:
+            conf = self._conf_of_record(args)
+            if conf is None:
+                raise
+            session = Session.begin(self._doors, args, conf)
+            session.log.problem(f"DEL {args.container_id} goes by the journal alone: {error.msg}")
+            return session
+
+    def _conf_of_record(self, args: CmdArgs) -> NetConf | None:
+        from multus.intents import Intents
+        from multus.jsonfields import encode
+
+        try:
+            record = Intents(self._doors.state).load(args.container_id)
+        except RecordTorn:
+            return None
+        if record is None:
+            return None
+        minimal: Json = {
+            "name": record.network,
+            "cniDir": record.cni_dir,
+            "delegates": [step.attachment.delegate.conf for step in record.steps],
+        }
+        return load_conf(encode(minimal))
+
+    def _namespace(self, args: CmdArgs) -> NetnsIdentity:
+        """Return which namespace to attach to; raises CNIError 8 when it is none, or our own."""
+        netns = self._doors.namespaces.identity(args.netns)
+        own = self._doors.namespaces.identity(OWN_NAMESPACE)
+        if netns.same_namespace(own) and not args.netns_override:
+            raise CNIError(
+                cnitypes.INVALID_NETNS, f"CNI_NETNS {args.netns} is the host's own namespace"
+            )
+        return netns
+
+    def _finish_earlier_call(self, session: Session, netns: NetnsIdentity) -> None:
+        """Undo what a killed ADD or DEL of this container left, or an earlier boot."""
+        args = session.args
+        try:
+            record = session.intents.load(args.container_id)
+        except RecordTorn as error:
+            raise to_cni(error) from error
+        if record is None:
+            return
+        if self._is_attached(record, netns):
+            raise CNIError(
+                cnitypes.INTERNAL,
+                f"container {args.container_id} is attached already as {record.ifname}; "
+                "the runtime must DEL it first",
+            )
+        clean = namespace_to_clean(self._doors, record, record.netns_path)
+        problems = session.undo.run(record, clean, session.deadlines, "undo")
+        if problems:
+            first = problems[0].also(problems[1:], "also still held")
+            raise first.within("an earlier call for this container cannot be undone")
+
+    def _is_attached(self, record: Record, netns: NetnsIdentity) -> bool:
+        same = record.boot_id == self._doors.boot_id and netns.same_namespace(record.netns)
+        return same and record.phase is Phase.ATTACHED
+
+    def _refuse_taken_names(self, args: CmdArgs, items: list[Attachment]) -> None:
+        """Refuse before anything runs, so that no rollback can touch an interface of others."""
+        for item in items:
+            if self._doors.namespaces.has_interface(args.netns, item.ifname):
+                raise CNIError(
+                    cnitypes.INTERNAL,
+                    f"{item.where()}: an interface {item.ifname} exists already in {args.netns}",
+                )
+
+    def _record_to_check(self, session: Session) -> Record:
+        args = session.args
+        found = known.find(self._doors, session.intents, session.saved, session.conf, args)
+        if found is None or found.record.ifname != args.ifname:
+            return known.configured(self._doors, session.saved, session.conf, args)
+        if found.record.phase is not Phase.ATTACHED:
+            raise CNIError(
+                cnitypes.INTERNAL,
+                f"container {args.container_id} is not attached completely "
+                f"({found.record.phase.value}); the runtime must DEL it",
+            )
+        return found.record
+
+
+def _pod(args: CmdArgs) -> K8sArgs:
+    try:
+        return parse_args(args.args)
+    except ArgsError as error:
+        raise CNIError(cnitypes.INVALID_ENVIRONMENT, str(error)) from error

@@ -1,0 +1,38 @@
+"""Everything the engine needs of the world, as one value that is passed in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hwmgr.store import StateDir
+    from multus.chain import Chains
+    from multus.clock import Clock, Limits
+    from multus.cniargs import K8sArgs
+    from multus.config import LogConfig, NetConf
+    from multus.delegates import Delegate
+    from multus.logs import Log
+    from multus.namespaces import Namespaces
+
+
+@dataclass(frozen=True, slots=True)
+class Doors:
+    """The engine's surroundings; two engines with different doors can live in one process.
+
+    ``state`` is the node's state directory, ``open_state`` opens another one (a ``cniDir``).
+    ``checkpoint`` hears the name of every durable step; tests end the process there.
+    """
+
+    state: StateDir
+    open_state: Callable[[str], StateDir]
+    chains: Chains
+    namespaces: Namespaces
+    networks: Callable[[NetConf, K8sArgs], list[Delegate]]
+    clock: Clock
+    boot_id: str
+    open_log: Callable[[LogConfig], Log]
+    checkpoint: Callable[[str], None]
+    limits: Limits

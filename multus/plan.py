@@ -1,0 +1,106 @@
+"""From delegates to attachments: names, versions, arguments, checked before anything runs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from multus import cnitypes
+from multus import version as versions
+from multus.chain import Attachment
+from multus.cniargs import K8sArgs, delegate_args
+from multus.cnitypes import CNIError
+from multus.jsonfields import Fields
+from multus.runtimeconf import capability_args
+
+if TYPE_CHECKING:
+    from multus.cnitypes import CmdArgs
+    from multus.config import NetConf
+    from multus.delegates import Delegate
+
+_OURSELVES = ("multus", "multus-shim")
+
+
+def plan_attachments(
+    conf: NetConf, delegates: list[Delegate], args: CmdArgs, pod: K8sArgs
+) -> list[Attachment]:
+    """Return what to attach, in order; raises CNIError 1 or 7 and FieldError."""
+    attachments = plan_configured(conf, delegates, args, pod)
+    for item in attachments:
+        _check(item)
+    names = [item.ifname for item in attachments]
+    for name in names:
+        if names.count(name) > 1:
+            raise CNIError(
+                cnitypes.INVALID_CONFIG, f"two networks of the pod want the interface name {name}"
+            )
+    return attachments
+
+
+def plan_configured(
+    conf: NetConf, delegates: list[Delegate], args: CmdArgs, pod: K8sArgs
+) -> list[Attachment]:
+    """Return the attachments of configured delegates, unchecked."""
+    return [
+        _attachment(conf, delegate, index, args, pod) for index, delegate in enumerate(delegates)
+    ]
+
+
+def plan_saved(
+    conf: NetConf, delegates: list[Delegate], args: CmdArgs, pod: K8sArgs
+) -> list[Attachment]:
+    """Return the attachments of delegates that multus-cni saved, without judging them: they exist.
+
+    It gives the version of multus to lists that have none, and leaves single plugins without.
+    """
+    return [
+        _attachment(conf, delegate, index, args, pod, fill_single=False)
+        for index, delegate in enumerate(delegates)
+    ]
+
+
+def _attachment(
+    conf: NetConf,
+    delegate: Delegate,
+    index: int,
+    args: CmdArgs,
+    pod: K8sArgs,
+    *,
+    fill_single: bool = True,
+) -> Attachment:
+    version = conf.cni_version or versions.FALLBACK
+    complete = delegate.completed(conf.name, version if delegate.is_list or fill_single else "")
+    ifname = delegate.request.ifname or (args.ifname if delegate.master else f"net{index}")
+    return Attachment(
+        delegate=complete,
+        container_id=args.container_id,
+        netns=args.netns,
+        ifname=ifname,
+        cni_args=tuple(delegate_args(pod, args.args)),
+        capability_args=capability_args(
+            complete, conf.runtime_config, container_id=args.container_id, ifname=ifname
+        ),
+    )
+
+
+def _check(item: Attachment) -> None:
+    plugins = item.delegate.plugin_list()
+    if not cnitypes.valid_name(plugins.name):
+        raise CNIError(
+            cnitypes.INVALID_CONFIG,
+            f"network name {plugins.name!r} may hold only letters, digits, '_', '.' and '-'",
+        )
+    if plugins.cni_version not in versions.SUPPORTED:
+        raise CNIError(
+            cnitypes.INCOMPATIBLE_VERSION,
+            f"network {plugins.name!r} has cniVersion {plugins.cni_version!r}",
+            f"supported versions: {', '.join(versions.SUPPORTED)}",
+        )
+    fault = cnitypes.ifname_fault(item.ifname)
+    if fault:
+        raise CNIError(cnitypes.INVALID_CONFIG, f"network {plugins.name!r}: {fault}")
+    for plugin in plugins.plugins:
+        kind = Fields(plugin, "a plugin").text("type")
+        if kind in _OURSELVES:
+            raise CNIError(
+                cnitypes.INVALID_CONFIG, f"network {plugins.name!r} delegates to {kind} itself"
+            )
