@@ -44,6 +44,10 @@ class Journal:
         value = self._state.read_json(*names)
         return None if value is None else decode(value, self._state.path(*names))
 
+    def has(self, address: str) -> bool:
+        """Tell whether a function has a record, whole or torn."""
+        return self._state.read_bytes(_FOLDER, address + _SUFFIX) is not None
+
     def write(self, record: Record) -> None:
         """Write a record durably, in place of an older one."""
         self._state.write_json(encode(record), _FOLDER, record.address + _SUFFIX)
