@@ -44,13 +44,13 @@ def plan(node: Node) -> list[RepairStep]:
         if not _busy(node, address):
             steps += _step_for_record(node, address)
     for name in claims.addresses(node.state):
-        address = parse_address(name)
-        if address is None or node.journal.has(address):
+        claimed = parse_address(name)
+        if claimed is None or node.journal.has(claimed):
             continue
-        path = claims.claimed_by(node.state, address) or ""
+        path = claims.claimed_by(node.state, claimed) or ""
         if not claims.is_live(path):
             finding = f"claimed for namespace {path}, which is gone, and no record has it"
-            steps.append(RepairStep(address, finding, Action.UNCLAIM))
+            steps.append(RepairStep(claimed, finding, Action.UNCLAIM))
     return steps
 
 
