@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from hwmgr.errors import NoSuchDevice
 from hwmgr.model import PF, VF, PciAddress
+from hwmgr.representor import is_representor
 
 if TYPE_CHECKING:
     from hwmgr.sysfs import Sysfs
@@ -34,7 +35,7 @@ def device_path(address: str, attribute: str = "") -> str:
 
 
 def vf_address(pf: PciAddress, offset: int, stride: int, index: int) -> PciAddress:
-    """Compute a VF's address from its routing id: PF + offset + index × stride (SR-IOV 1.1 §2.1.2)."""
+    """Compute a VF's address from its routing id (SR-IOV 1.1, §2.1.2)."""
     domain, bus, rest = pf.split(":")
     device, function = rest.split(".")
     rid = (int(bus, 16) << 8) | (int(device, 16) << 3) | int(function)
@@ -62,6 +63,8 @@ def netdevs_of(sysfs: Sysfs, address: str) -> tuple[str, ...]:
     names = sysfs.names(device_path(address, "net"))
     if len(names) < 2:
         return tuple(names)
+    # In switchdev mode the representors of its VFs are netdevs of the PF's function too.
+    names = [n for n in names if not is_representor(sysfs, n)] or names
     return tuple(sorted(names, key=lambda n: (_port(sysfs, n), _ifindex(sysfs, n), n)))
 
 

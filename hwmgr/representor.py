@@ -49,6 +49,18 @@ def parse_port_name(text: str) -> PortName | None:
     return PortName(PortFlavour(rest[:2]), controller, pf, int(rest[2:]))
 
 
+def is_representor(sysfs: Sysfs, ifname: str) -> bool:
+    """Tell whether a netdev stands for a VF or SF of the switch, not for a port of the card.
+
+    In switchdev mode a bare number is a VF's port name too; outside of it, it is a port's.
+    """
+    text = sysfs.read_quiet(f"class/net/{ifname}/phys_port_name") or ""
+    port = parse_port_name(text)
+    if port is None:
+        return text.isdigit() and bool(sysfs.read_quiet(f"class/net/{ifname}/phys_switch_id"))
+    return port.flavour in (PortFlavour.VF, PortFlavour.SF)
+
+
 def representor(sysfs: Sysfs, pf_ifname: str, index: int) -> str | None:
     """Return the netdev that represents a VF on the host, None outside switchdev mode.
 
