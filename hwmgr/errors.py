@@ -20,6 +20,7 @@
     ├── NotAttached         no record of that attachment          (container_id, ifname)
     ├── CheckFailed         hardware differs from the record      (findings)
     ├── RequestError        the request contradicts itself
+    ├── ConfigError         the node's configuration is wrong     (path, problems)
     └── UndoIncomplete      something is still held               (problems)
 """
 
@@ -176,6 +177,15 @@ class CheckFailed(HwmgrError):
 
 class RequestError(HwmgrError):
     """The request asks for what cannot be, or contradicts itself."""
+
+
+class ConfigError(HwmgrError):
+    """The node's configuration file cannot be used; ``problems`` has one line for each fault."""
+
+    def __init__(self, path: str, problems: list[str]) -> None:
+        super().__init__(f"{path}: " + "; ".join(problems))
+        self.path = path
+        self.problems = problems
 
 
 class UndoIncomplete(HwmgrError):
