@@ -58,7 +58,7 @@ class Chains:
         self._in_process = in_process
 
     def locate(self, item: Attachment, path: tuple[str, ...]) -> None:
-        """Make sure that every plugin of an attachment can be found; raises PluginNotStartedError."""
+        """Make sure that every plugin can be found; raises PluginNotStartedError."""
         for plugin in item.delegate.plugin_list().plugins:
             kind = Fields(plugin, "a plugin").text("type")
             if kind not in self._in_process:
@@ -76,7 +76,7 @@ class Chains:
     ) -> Result:
         """Attach; returns the last plugin's result. ``ran`` hears of each plugin that finished.
 
-        Raises PluginNotStartedError when not even the first plugin ran, CNIError for any other failure.
+        Raises PluginNotStartedError when not even the first plugin ran, else CNIError.
         """
         plugins = item.delegate.plugin_list()
         result: Result | None = None

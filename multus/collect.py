@@ -122,7 +122,7 @@ class Collection:
             record = self._record(container_id)
             if record is None:
                 return []
-            if container_id in self._valid:
+            if container_id in self._valid or not self._ours(record):
                 self._records[container_id] = record
                 return []
             netns = namespace_to_clean(session.doors, record, record.netns_path)
@@ -132,15 +132,14 @@ class Collection:
         return [problem.within(f"container {container_id}") for problem in problems]
 
     def _record(self, container_id: str) -> Record | None:
-        """Return a container's record if it is of this network; others' are not ours to judge."""
+        """Return what is known of a container, None when nothing is."""
         session = self._session
         try:
             record = session.intents.load(container_id)
         except RecordTorn:
             record = None
         if record is not None:
-            ours = (record.network, record.cni_dir) == (session.conf.name, session.conf.cni_dir)
-            return record if ours else None
+            return record
         ifnames = self._valid.get(container_id) or [_USUAL_IFNAME]
         args = replace(
             session.args, container_id=container_id, ifname=ifnames[0], netns="", args=""
@@ -148,10 +147,15 @@ class Collection:
         found = known.find(session.doors, session.intents, session.saved, session.conf, args)
         return found.record if found else None
 
+    def _ours(self, record: Record) -> bool:
+        """Tell whether this call's list speaks of the record's network; others are not garbage."""
+        conf = self._session.conf
+        return (record.network, record.cni_dir) == (conf.name, conf.cni_dir)
+
     def _valid_of(self, network: str, index: int) -> list[Json]:
         """Return the valid attachments of one network, with its own interface names."""
         valid: list[Json] = []
-        for container_id in [*self._valid, *sorted(self._busy - set(self._valid))]:
+        for container_id in dict.fromkeys([*self._valid, *self._records, *sorted(self._busy)]):
             record = self._records.get(container_id)
             if record is None:
                 given = self._valid.get(container_id) or [_USUAL_IFNAME]

@@ -81,7 +81,7 @@ def real_doors(
         boot_id=read_boot_id(),
         open_log=open_log,
         checkpoint=checkpoint,
-        limits=limits or Limits(),
+        limits=limits or Limits(config.add_seconds, config.delegate_seconds),
     )
 
 
