@@ -1,0 +1,66 @@
+"""What goes into the guest and what comes back, as tar archives on raw disks."""
+
+from __future__ import annotations
+
+import subprocess
+import tarfile
+from typing import TYPE_CHECKING
+
+from labvm.cache import CHECKOUT
+from labvm.errors import LabError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Sizes are part of the machine, and so of every snapshot: fixed, and no more than an address space, for the files are sparse.
+PARCEL_BYTES = 512 << 20
+RESULTS_BYTES = 1 << 30
+SCRIPT = "lab-script"  # where a script from outside the checkout lies in it
+
+
+def write_parcel(disk: Path, script: Path | None) -> int:
+    """Write the checkout, as git sees it with what is not committed, to disk; return the archive's length in bytes.
+
+    script is one more file, put into the archive's root as SCRIPT.
+    """
+    listing = subprocess.run(
+        ["git", "-C", str(CHECKOUT), "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    with disk.open("wb") as file:
+        with tarfile.open(fileobj=file, mode="w", format=tarfile.GNU_FORMAT) as archive:
+            for name in listing.stdout.decode().split("\0"):
+                path = CHECKOUT / name
+                # A file that is deleted but not yet committed as such is listed, too.
+                if name and (path.is_file() or path.is_symlink()):
+                    archive.add(path, name, filter=_owned_by_root)
+            if script is not None:
+                archive.add(script, SCRIPT, filter=_owned_by_root)
+        length = file.tell()
+        if length > PARCEL_BYTES:
+            msg = f"the checkout is {length} bytes long, the lab's disk for it {PARCEL_BYTES}"
+            raise LabError(msg)
+        file.truncate(PARCEL_BYTES)
+    return length
+
+
+def _owned_by_root(member: tarfile.TarInfo) -> tarfile.TarInfo:
+    member.uid = member.gid = 0
+    member.uname = member.gname = "root"
+    return member
+
+
+def make_empty(disk: Path, size: int) -> None:
+    """Make a disk of this size that holds nothing and takes no room."""
+    with disk.open("wb") as file:
+        file.truncate(size)
+
+
+def read_results(disk: Path, folder: Path) -> list[str]:
+    """Unpack what the guest left into folder; return the files' names."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(disk, mode="r:") as archive:
+        # "tar": nothing lands outside folder; a fixture's symbolic links and modes stay as they are.
+        archive.extractall(folder, filter="tar")
+        return [member.name for member in archive.getmembers() if not member.isdir()]
