@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import NamespaceError
@@ -92,7 +93,8 @@ def open_owner(node: Node, owner: NetnsIdentity, hint: str | None = None) -> int
 
     A path that now stands for another namespace is not taken: inodes and names are recycled.
     """
-    for path in dict.fromkeys((hint, owner.path, *_holders(node, owner))):
+    # All processes are looked through only when the paths that we were told lead nowhere.
+    for path in chain((hint, owner.path), _holders(node, owner)):
         if not path:
             continue
         try:

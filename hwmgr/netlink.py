@@ -44,6 +44,9 @@ class Links(Protocol):
     def list(self) -> list[Netdev]:
         """Return every netdev, without addresses (one dump)."""
 
+    def addresses(self) -> dict[int, tuple[str, ...]]:
+        """Return the addresses of global scope by the index of their netdev (one dump)."""
+
     def vf_settings(self, pf_index: int) -> dict[int, VFSettings]:
         """Return what the PF's driver says of each of its VFs, by VF index."""
 
@@ -131,6 +134,14 @@ class _KernelLinks:
 
     def list(self) -> list[Netdev]:
         return [_netdev(m, ()) for m in self._call("list links", self._route.link, "dump")]
+
+    def addresses(self) -> dict[int, tuple[str, ...]]:
+        found: dict[int, tuple[str, ...]] = {}
+        for message in self._call("list addresses", self._route.addr, "dump"):
+            if message["scope"] == _RT_SCOPE_UNIVERSE:
+                index = int(message["index"])
+                found[index] = (*found.get(index, ()), _address(message))
+        return found
 
     def vf_settings(self, pf_index: int) -> dict[int, VFSettings]:
         found = self._query(f"ask link {pf_index} for its VFs", "get", index=pf_index)
@@ -255,11 +266,14 @@ class _KernelLinks:
             f"list addresses of link {index}", self._route.addr, "dump", index=index
         )
         addresses = [
-            f"{a.get_attr('IFA_LOCAL') or a.get_attr('IFA_ADDRESS')}/{a['prefixlen']}"
-            for a in listed
-            if a["index"] == index and a["scope"] == _RT_SCOPE_UNIVERSE
+            _address(a) for a in listed if a["index"] == index and a["scope"] == _RT_SCOPE_UNIVERSE
         ]
         return _netdev(found[0], tuple(addresses))
+
+
+def _address(message: Any) -> str:
+    ip = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
+    return f"{ip}/{message['prefixlen']}"
 
 
 def _netdev(message: Any, addresses: tuple[str, ...]) -> Netdev:

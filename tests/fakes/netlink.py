@@ -282,6 +282,11 @@ class FakeLinks:
             ports = self._net.ports(self._key).values()
             return [replace(self._seen(p), addresses=()) for p in ports]
 
+    def addresses(self) -> dict[int, tuple[str, ...]]:
+        with self._call("addresses"):
+            ports = self._net.ports(self._key)
+            return {n: p.netdev.addresses for n, p in ports.items() if p.netdev.addresses}
+
     def vf_settings(self, pf_index: int) -> dict[int, VFSettings]:
         with self._call("vf_settings", pf_index):
             sim, pf = self._pf(pf_index)
@@ -392,7 +397,7 @@ class FakeLinks:
     @contextmanager
     def _call(self, verb: str, *arguments: object) -> Iterator[None]:
         with self._net.locked():
-            if verb not in ("find", "get", "list", "vf_settings", "wait_running"):
+            if verb not in ("find", "get", "list", "addresses", "vf_settings", "wait_running"):
                 self._net.calls.append(" ".join(str(a) for a in (verb, *arguments)))
             code = self._net.fault(verb)
             if code:
