@@ -64,6 +64,10 @@ class PluginNotStartedError(CNIError):
     """A plugin could not be run at all, so whatever else is true, it did nothing."""
 
 
+class UnforeseenError(CNIError):
+    """A bug of ours or a failure that nobody thought of; its traceback belongs in the log."""
+
+
 @dataclass(frozen=True, slots=True)
 class CmdArgs:
     """One call of the runtime: its environment, checked, and its standard input."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, BinaryIO, Protocol, TextIO
 
 from multus import cnitypes
 from multus import version as versions
-from multus.cnitypes import CmdArgs, CNIError
+from multus.cnitypes import CmdArgs, CNIError, UnforeseenError
 from multus.jsonfields import FieldError, Fields, decode
 
 if TYPE_CHECKING:
@@ -166,14 +166,14 @@ def _dispatch(engine: Commands, args: CmdArgs) -> Json | None:
 
 
 def _as_cni(error: Exception, complain: Callable[[str], None]) -> CNIError:
-    from hwmgr.errors import HwmgrError
     from multus.translate import to_cni
 
-    if not isinstance(error, (CNIError, HwmgrError, FieldError)):
+    failure = to_cni(error)
+    if isinstance(failure, UnforeseenError):
         import traceback
 
         complain("".join(traceback.format_exception(error)))
-    return to_cni(error)
+    return failure
 
 
 def _print(process: Process, document: Json) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hwmgr.errors import HwmgrError, LockTimeout, NamespaceError
 from multus import cnitypes
-from multus.cnitypes import CNIError
+from multus.cnitypes import CNIError, UnforeseenError
 from multus.jsonfields import FieldError
 from multus.result import ResultError
 
@@ -23,4 +23,4 @@ def to_cni(error: Exception) -> CNIError:
         return CNIError(cnitypes.INVALID_CONFIG, str(error))
     if isinstance(error, ResultError):
         return CNIError(cnitypes.INTERNAL, str(error))
-    return CNIError(cnitypes.INTERNAL, f"internal error: {type(error).__name__}: {error}")
+    return UnforeseenError(cnitypes.INTERNAL, f"internal error: {type(error).__name__}: {error}")
