@@ -80,6 +80,15 @@ def content(state: StateDir, entry: SavedEntry) -> object:
         return (state.read_bytes(*names) or b"").decode("utf-8", "replace")
 
 
+def find(state: StateDir, text: str) -> list[SavedEntry]:
+    """Return the entry of that id, else all of that PCI address or container id (or its start)."""
+    entries = all_entries(state)
+    exact = [e for e in entries if e.id == text]
+    if exact or not text:
+        return exact
+    return [e for e in entries if e.address == text or (e.container_id or "").startswith(text)]
+
+
 def modified(path: str) -> float:
     """Return when a file was last written, in seconds since the epoch; 0 when it is gone."""
     try:

@@ -1,0 +1,130 @@
+"""The ``hwmgr`` command: PFs and VFs of this node, who holds them, what is wrong, put it right."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hwmgr import cli_complete
+from hwmgr.cli_devices import pf_app, vf_app
+from hwmgr.cli_options import OutputOption, session_of
+from hwmgr.cli_output import Output
+from hwmgr.cli_session import real_session
+from hwmgr.cli_state import repair, state_app
+from hwmgr.errors import HwmgrError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hwmgr.cli_session import Session
+
+_GROUP_EXAMPLES = """Examples:
+
+\b
+  hwmgr pf list
+  hwmgr vf list --pf enp1s0 --state leaked -o wide
+  hwmgr vf show 0000:01:10.0 -o json
+  hwmgr repair          (prints its plan)
+  hwmgr repair --yes    (carries it out)
+"""
+
+app = typer.Typer(
+    help="Show and manage the SR-IOV devices of this node.",
+    epilog=_GROUP_EXAMPLES,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(pf_app, name="pf")
+app.add_typer(vf_app, name="vf")
+app.add_typer(state_app, name="state")
+app.command(
+    "repair", epilog="Exit status 1: something was found, or something could not be repaired."
+)(repair)
+
+
+def _print_version(value: bool) -> None:
+    if value:
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            number = version("hwmgr")
+        except PackageNotFoundError:
+            number = "(not installed)"
+        typer.echo(f"hwmgr {number}")
+        raise typer.Exit
+
+
+@app.callback()
+def _global(
+    context: typer.Context,
+    sysfs: Annotated[
+        str | None,
+        typer.Option(envvar="HWMGR_SYSFS", metavar="DIR", help="Root of sysfs. [default: /sys]"),
+    ] = None,
+    state_dir: Annotated[
+        str | None,
+        typer.Option(
+            envvar="HWMGR_STATE_DIR",
+            metavar="DIR",
+            help="State directory. [default: /var/lib/cni/sriov]",
+        ),
+    ] = None,
+    output: OutputOption = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say on standard error what is done.")
+    ] = False,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", help="Print the version and end.", is_eager=True, callback=_print_version
+        ),
+    ] = False,
+) -> None:
+    context.obj = replace(
+        session_of(context),
+        sysfs=sysfs,
+        state_dir=state_dir,
+        output=output or Output.TABLE,
+        verbose=verbose,
+    )
+
+
+def main(arguments: Sequence[str] | None = None, session: Session | None = None) -> int:
+    """Run the command line and return its exit status: 0 done, 1 it failed or found, 2 usage."""
+    session = session or real_session()
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    with cli_complete.words_with_colons(os.environ):
+        return _run(words, session)
+
+
+def _run(words: list[str], session: Session) -> int:
+    command = typer.main.get_command(app)
+    try:
+        status = command.main(words, prog_name="hwmgr", standalone_mode=False, obj=session)
+        session.stdout.flush()
+    except HwmgrError as error:
+        session.complain("; ".join([error.message, *getattr(error, "__notes__", ())]))
+        return 1
+    except BrokenPipeError:
+        # The reader has seen enough; without this the interpreter would complain on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    except typer.Abort:
+        return 1
+    except Exception as error:  # noqa: BLE001 - the last line of defence: one line, no traceback
+        explain = getattr(error, "format_message", None)
+        if explain is None:
+            session.complain(f"internal error: {type(error).__name__}: {error}")
+            return 1
+        hint = getattr(getattr(error, "ctx", None), "command_path", None) or "hwmgr"
+        session.complain(f"{explain()} See '{hint} --help'.")
+        return 2
+    return status if isinstance(status, int) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,132 @@
+"""The commands ``hwmgr pf`` and ``hwmgr vf``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from hwmgr import cli_complete, cli_views
+from hwmgr.cli_options import (
+    AddressArgument,
+    ForceOption,
+    OutputOption,
+    address_of,
+    full_address,
+    session_of,
+)
+from hwmgr.errors import NoSuchDevice
+from hwmgr.model import VFState  # noqa: TC001 - typer reads annotations at run time
+
+pf_app = typer.Typer(help="Physical functions.", rich_markup_mode=None)
+vf_app = typer.Typer(help="Virtual functions.", rich_markup_mode=None)
+
+
+@pf_app.command("list", epilog="Example: hwmgr pf list -o wide")
+def _pf_list(context: typer.Context, output: OutputOption = None) -> None:
+    """List the physical functions with SR-IOV, and how many of their VFs are free."""
+    from hwmgr.inventory import pf_inventory
+
+    session = session_of(context)
+    with session.busy("reading devices"):
+        found = pf_inventory(session.node())
+    session.show(
+        [cli_views.pf_row(i) for i in found],
+        cli_views.PF_COLUMNS,
+        output,
+        data=[cli_views.pf_view(i) for i in found],
+    )
+
+
+@vf_app.command("list", epilog="Example: hwmgr vf list --pf enp1s0 --state leaked -o wide")
+def _vf_list(
+    context: typer.Context,
+    pf: Annotated[
+        str | None,
+        typer.Option(metavar="NAME|ADDR", help="Of this PF only.", autocompletion=cli_complete.pfs),
+    ] = None,
+    state: Annotated[VFState | None, typer.Option(help="In this state only.")] = None,
+    driver: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DRIVER",
+            help="On this driver only; none for no driver.",
+            autocompletion=cli_complete.drivers,
+        ),
+    ] = None,
+    output: OutputOption = None,
+) -> None:
+    """List the virtual functions: state, owner, driver, settings."""
+    from hwmgr.inventory import inventory
+    from hwmgr.pci import pf_named
+
+    session = session_of(context)
+    node = session.node()
+    with session.busy("reading devices"):
+        pfs = None if pf is None else [pf_named(node.sysfs, full_address(pf) or pf)]
+        found = inventory(node, pfs)
+    if state is not None:
+        found = [i for i in found if i.state is state]
+    if driver is not None:
+        found = [i for i in found if (i.vf.driver or "none") == driver]
+    session.show(
+        [cli_views.vf_row(i) for i in found],
+        cli_views.VF_COLUMNS,
+        output,
+        data=[cli_views.vf_view(i) for i in found],
+    )
+
+
+@vf_app.command("show", epilog="Example: hwmgr vf show 01:10.0 -o json")
+def _vf_show(context: typer.Context, addr: AddressArgument, output: OutputOption = None) -> None:
+    """Show one VF, why it is in its state, and the settings that it had before."""
+    from hwmgr.inventory import inventory, look_at
+    from hwmgr.pci import find_vf
+
+    session, address = session_of(context), address_of(addr)
+    node = session.node()
+    try:
+        info = look_at(node, find_vf(node.sysfs, address))
+    except NoSuchDevice:
+        # A record may tell of a VF that is gone.
+        gone = [i for i in inventory(node) if i.vf.address == address]
+        if not gone:
+            raise
+        info = gone[0]
+    session.show_one(cli_views.vf_full_view(info), output)
+
+
+@vf_app.command("bind", epilog="Example: hwmgr vf bind 0000:01:10.0 vfio-pci")
+def _vf_bind(
+    context: typer.Context,
+    addr: AddressArgument,
+    driver: Annotated[str, typer.Argument(metavar="DRIVER", autocompletion=cli_complete.drivers)],
+    force: ForceOption = False,
+    output: OutputOption = None,
+) -> None:
+    """Give a VF to a driver, until it is bound again or removed.
+
+    Refused while the VF is allocated or in use on the host.
+    """
+    from hwmgr.rebind import bind
+
+    session, address = session_of(context), address_of(addr)
+    with session.busy(f"binding {address} to {driver}"):
+        info = bind(session.node(), address, driver, force=force)
+    session.show([cli_views.vf_row(info)], cli_views.VF_COLUMNS, output, cli_views.vf_view(info))
+
+
+@vf_app.command("unbind", epilog="Example: hwmgr vf unbind 0000:01:10.0")
+def _vf_unbind(
+    context: typer.Context,
+    addr: AddressArgument,
+    force: ForceOption = False,
+    output: OutputOption = None,
+) -> None:
+    """Take a VF from its driver. Refused while the VF is allocated or in use on the host."""
+    from hwmgr.rebind import unbind
+
+    session, address = session_of(context), address_of(addr)
+    with session.busy(f"unbinding {address}"):
+        info = unbind(session.node(), address, force=force)
+    session.show([cli_views.vf_row(info)], cli_views.VF_COLUMNS, output, cli_views.vf_view(info))

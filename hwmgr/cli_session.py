@@ -1,0 +1,114 @@
+"""One run of the command line: its streams, options and node; writing results, showing progress."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+import threading
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TextIO
+
+from hwmgr.cli_output import Column, Output, Screen, details, render
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from hwmgr.node import Node
+
+_PATIENCE_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """What a command works with; ``make_node`` takes sysfs root, state directory, both or None,
+    and a function that takes a line of the log."""
+
+    make_node: Callable[[str | None, str | None, Callable[[str], None]], Node]
+    environment: Mapping[str, str]
+    stdout: TextIO
+    stderr: TextIO
+    sysfs: str | None = None
+    state_dir: str | None = None
+    output: Output = Output.TABLE
+    verbose: bool = False
+
+    def node(self) -> Node:
+        """Return the node that the options name. Raises ConfigError."""
+        return self.make_node(self.sysfs, self.state_dir, self._log)
+
+    def show(
+        self,
+        rows: Sequence[Mapping[str, object]],
+        columns: Sequence[Column],
+        output: Output | None,
+        data: object | None = None,
+    ) -> None:
+        """Print rows; ``data`` is what JSON and YAML show instead."""
+        text = render(rows, columns, output or self.output, self._screen(), data)
+        self.stdout.write(text + "\n")
+
+    def show_one(self, value: Mapping[str, object], output: Output | None) -> None:
+        """Print one object, as lines of ``key: value`` for people."""
+        form = output or self.output
+        if form in (Output.JSON, Output.YAML):
+            self.show([], [], form, data=value)
+        else:
+            self.stdout.write(details(value) + "\n")
+
+    def complain(self, text: str) -> None:
+        """Print one line on standard error."""
+        self.stderr.write(f"hwmgr: {' '.join(text.split())}\n")
+
+    @contextmanager
+    def busy(self, what: str) -> Iterator[None]:
+        """Say what is going on when the block takes longer than a second, on a terminal only."""
+        if not self.stderr.isatty():
+            yield
+            return
+        said = threading.Event()
+
+        def say() -> None:
+            said.set()
+            self.stderr.write(f"{what} …")
+            self.stderr.flush()
+
+        timer = threading.Timer(_PATIENCE_SECONDS, say)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        finally:
+            timer.cancel()
+            if said.is_set():
+                self.stderr.write("\r\x1b[K")
+                self.stderr.flush()
+
+    def _screen(self) -> Screen:
+        if not self.stdout.isatty():
+            return Screen()
+        plain = bool(self.environment.get("NO_COLOR")) or self.environment.get("TERM") == "dumb"
+        return Screen(shutil.get_terminal_size().columns, colour=not plain)
+
+    def _log(self, text: str) -> None:
+        if self.verbose:
+            self.complain(text)
+
+
+def real_session() -> Session:
+    """Return the session of this process on this machine."""
+
+    def make_node(sysfs: str | None, state_dir: str | None, log: Callable[[str], None]) -> Node:
+        from hwmgr import nodeconfig
+        from hwmgr.node import real_node
+
+        config = nodeconfig.load(os.environ)
+        return real_node(
+            sysfs_root=sysfs or "/sys",
+            state_dir=state_dir or config.state_dir,
+            dpdk_tools=config.dpdk_tools,
+            log=log,
+        )
+
+    return Session(make_node, os.environ, sys.stdout, sys.stderr)

@@ -1,0 +1,256 @@
+"""What the command line says about each thing: the keys of its JSON, the columns of its tables."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from hwmgr.cli_output import Column
+from hwmgr.repair import Action
+from hwmgr.vfsettings import NO_MAC
+
+if TYPE_CHECKING:
+    from hwmgr.inventory import PFInfo, VFInfo
+    from hwmgr.model import Netdev, Owner, Record, VFSettings
+    from hwmgr.repair import RepairStep
+    from hwmgr.savedstate import SavedEntry
+    from hwmgr.store import StateDir
+
+Json = dict[str, object]
+
+PF_COLUMNS = (
+    Column("ADDRESS", "address"),
+    Column("IFNAME", "ifname"),
+    Column("DRIVER", "driver", rank=1),
+    Column("VFS", "numVfs"),
+    Column("FREE", "freeVfs"),
+    Column("TOTAL", "totalVfs", rank=2),
+    Column("LINK", "linkState", rank=3),
+    Column("MODE", "eswitchMode", rank=4),
+    Column("NUMA", "numaNode", rank=5),
+    Column("ID", "id", wide=True),
+    Column("MTU", "mtu", wide=True),
+    Column("MAC", "mac", wide=True),
+)
+VF_COLUMNS = (
+    Column("ADDRESS", "address"),
+    Column("PF", "pf", rank=1),
+    Column("VF", "index", rank=2),
+    Column("STATE", "state"),
+    Column("DRIVER", "driver", rank=3),
+    Column("IFNAME", "ifname", rank=4),
+    Column("OWNER", "owner", shrink=True),
+    Column("MAC", "mac", rank=7),
+    Column("VLAN", "vlan", rank=8),
+    Column("TRUST", "trust", wide=True, rank=9),
+    Column("SPOOFCHK", "spoofchk", wide=True, rank=10),
+    Column("NUMA", "numaNode", wide=True, rank=11),
+    Column("GROUP", "iommuGroup", wide=True, rank=12),
+    Column("SINCE", "since", wide=True, rank=13),
+    Column("REASON", "reason", wide=True, rank=6, shrink=True),
+)
+STATE_COLUMNS = (
+    Column("ID", "id", shrink=True),
+    Column("FORMAT", "format"),
+    Column("ADDRESS", "address"),
+    Column("CONTAINER", "containerId", rank=3, shrink=True),
+    Column("IFNAME", "ifname", rank=2),
+    Column("MODE", "mode", rank=5),
+    Column("PF", "pf", rank=6),
+    Column("NETNS", "netnsInode", wide=True, rank=7),
+    Column("WRITTEN", "mtime", wide=True, rank=8),
+    Column("PROBLEM", "problem", rank=1, shrink=True),
+)
+REPAIR_COLUMNS = (
+    Column("SUBJECT", "subject"),
+    Column("SEVERITY", "severity", rank=1),
+    Column("FINDING", "finding", shrink=True),
+    Column("REPAIR", "repair"),
+    Column("EVIDENCE", "evidence", wide=True, rank=2),
+)
+
+
+def pf_view(info: PFInfo) -> Json:
+    """Return a PF under the keys of ``pf list``."""
+    pf = info.pf
+    return {
+        "address": pf.address,
+        "ifname": pf.ifname,
+        "driver": pf.driver,
+        "vendor": pf.vendor,
+        "device": pf.device,
+        "totalVfs": pf.total_vfs,
+        "numVfs": pf.num_vfs,
+        "freeVfs": info.free_vfs,
+        "numaNode": pf.numa_node,
+        "eswitchMode": info.eswitch_mode,
+        "mtu": info.mtu,
+        "mac": info.mac,
+        "linkState": info.link_state,
+    }
+
+
+def pf_row(info: PFInfo) -> Json:
+    """Return a PF as a row of the table."""
+    return {**pf_view(info), "id": f"{info.pf.vendor}:{info.pf.device}"}
+
+
+def vf_view(info: VFInfo) -> Json:
+    """Return a VF under the keys of ``vf list``; what is unset or unknown is None."""
+    vf, settings = info.vf, info.settings
+    mac = settings.mac if settings else None
+    return {
+        "address": vf.address,
+        "pf": info.pf_ifname,
+        "pfAddress": vf.pf_address,
+        "index": vf.index,
+        "driver": vf.driver,
+        "ifname": vf.ifname,
+        "state": str(info.state),
+        "owner": owner_view(info.record.owner) if info.record else None,
+        "mac": None if mac == NO_MAC else mac,
+        "vlan": (settings.vlan or None) if settings else None,
+        "trust": settings.trust if settings else None,
+        "spoofchk": settings.spoofchk if settings else None,
+        "numaNode": vf.numa_node,
+        "iommuGroup": vf.iommu_group,
+    }
+
+
+def vf_row(info: VFInfo) -> Json:
+    """Return a VF as a row of the table."""
+    owner = info.record.owner if info.record else None
+    return {
+        **vf_view(info),
+        "owner": owner_text(owner) if owner else None,
+        "since": rfc3339(owner.since) if owner else None,
+        "reason": info.reason,
+    }
+
+
+def vf_full_view(info: VFInfo) -> Json:
+    """Return a VF with everything that is known, also what detach would give back."""
+    record = info.record
+    return {
+        **vf_view(info),
+        "reason": info.reason or None,
+        "driverOverride": info.vf.driver_override,
+        "vendor": info.vf.vendor,
+        "device": info.vf.device,
+        "settings": settings_view(info.settings),
+        "attachment": attachment_view(record) if record else None,
+        "original": original_view(record) if record else None,
+    }
+
+
+def owner_view(owner: Owner) -> Json:
+    """Return an owner under the keys of ``vf list``."""
+    return {
+        "containerId": owner.container_id,
+        "ifname": owner.ifname,
+        "netns": owner.netns.path or None,
+        "network": owner.network,
+        "podNamespace": owner.pod_namespace,
+        "podName": owner.pod_name,
+        "podUid": owner.pod_uid,
+        "since": rfc3339(owner.since),
+    }
+
+
+def owner_text(owner: Owner) -> str:
+    """Return an owner in a few words: the pod where it is known, else the container."""
+    who = f"{owner.pod_namespace}/{owner.pod_name}" if owner.pod_name else owner.container_id[:13]
+    return f"{who} {owner.ifname}"
+
+
+def attachment_view(record: Record) -> Json:
+    """Return what an attachment set."""
+    return {
+        "kind": str(record.kind),
+        "stage": str(record.stage),
+        "driver": record.driver,
+        "settings": settings_view(record.settings),
+        "savedFiles": list(record.saved_files),
+    }
+
+
+def original_view(record: Record) -> Json:
+    """Return what a function was before it was attached."""
+    before = record.before
+    return {
+        "driver": before.driver,
+        "driverOverride": before.driver_override,
+        "settings": settings_view(before.settings),
+        "netdevs": [_netdev_view(n) for n in before.netdevs],
+    }
+
+
+def settings_view(settings: VFSettings | None) -> Json | None:
+    """Return PF-side settings; rates in Mbit/s."""
+    if settings is None:
+        return None
+    return {
+        "mac": settings.mac,
+        "vlan": settings.vlan,
+        "vlanQoS": settings.qos,
+        "vlanProto": str(settings.proto) if settings.proto else None,
+        "minTxRate": settings.min_rate,
+        "maxTxRate": settings.max_rate,
+        "spoofchk": settings.spoofchk,
+        "trust": settings.trust,
+        "linkState": str(settings.link_state) if settings.link_state else None,
+    }
+
+
+def _netdev_view(netdev: Netdev) -> Json:
+    return {
+        "name": netdev.name,
+        "mac": netdev.mac or None,
+        "mtu": netdev.mtu or None,
+        "up": netdev.up,
+        "altnames": list(netdev.altnames),
+        "alias": netdev.alias,
+        "addresses": list(netdev.addresses),
+    }
+
+
+def state_view(entry: SavedEntry) -> Json:
+    """Return a state file under the keys of ``state list``."""
+    return {
+        "id": entry.id,
+        "format": str(entry.format),
+        "containerId": entry.container_id,
+        "ifname": entry.ifname,
+        "address": entry.address,
+        "pf": entry.pf,
+        "mode": str(entry.mode) if entry.mode else None,
+        "path": entry.path,
+        "netnsInode": entry.netns_inode,
+        "mtime": rfc3339(entry.mtime),
+        "problem": entry.problem,
+    }
+
+
+def repair_view(step: RepairStep, evidence: str) -> Json:
+    """Return a finding under the keys of ``repair``."""
+    lost = step.action in (Action.GIVE_BACK, Action.SET_ASIDE)
+    return {
+        "id": f"{str(step.action).replace(' ', '-')}:{step.subject}",
+        "severity": "error" if lost else "warning",
+        "subject": step.subject,
+        "finding": step.finding,
+        "evidence": evidence,
+        "repair": str(step.action),
+    }
+
+
+def evidence(state: StateDir, step: RepairStep) -> str:
+    """Return the path of the file that shows a finding."""
+    if step.action is Action.UNCLAIM:
+        return state.path("pci", step.subject)
+    return state.path("journal", f"{step.subject}.json")
+
+
+def rfc3339(seconds: float) -> str:
+    """Return seconds since the epoch as RFC 3339 in UTC, to the second."""
+    return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
