@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from hwmgr import claims, driver, netdev, vfsettings
 from hwmgr.errors import HwmgrError, NetlinkError, UndoIncomplete
 from hwmgr.locate import everywhere, here
-from hwmgr.model import Kind, Stage
+from hwmgr.model import Kind, Stage, VFSettings
 from hwmgr.pci import device_path
 from hwmgr.store import StateDir
 
@@ -216,6 +216,10 @@ def _under_lifted_pin(
     except NetlinkError as error:
         return [str(error)]
     finally:
+        # Where it shows the VF's own MAC as its admin MAC (igb) there is no difference to see, and
+        # yet nothing holds the VF to it any more: pin it again.
+        if settings.mac not in (None, vfsettings.NO_MAC):
+            links.set_vf(pf_index, index, VFSettings(mac=settings.mac))
         vfsettings.give_back(links, pf_index, index, settings)
     return []
 
