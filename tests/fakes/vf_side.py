@@ -17,17 +17,23 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 NO_MAC = "00:00:00:00:00:00"
-FRESH = VFSettings(
-    mac=NO_MAC,
-    vlan=0,
-    qos=0,
-    proto=VlanProto.DOT1Q,
-    min_rate=0,
-    max_rate=0,
-    spoofchk=True,
-    trust=False,
-    link_state=LinkState.AUTO,
-)
+
+
+def fresh(vf: int) -> VFSettings:
+    """Return what a new VF has; its MAC is shown as the admin MAC though nobody set one (igb)."""
+    return VFSettings(
+        mac=f"02:5a:00:00:{vf >> 8:02x}:{vf & 255:02x}",
+        vlan=0,
+        qos=0,
+        proto=VlanProto.DOT1Q,
+        min_rate=0,
+        max_rate=0,
+        spoofchk=True,
+        trust=False,
+        link_state=LinkState.AUTO,
+    )
+
+
 _GROUPS = (
     {"mac"},
     {"vlan", "qos", "proto"},
@@ -68,9 +74,9 @@ class VfSide:
     def reset(self, pf: str, count: int) -> None:
         """Give a PF that many fresh VFs."""
         with exclusive(f"{self._folder}/{pf}.lock"):
-            for vf in self._pins(pf):
+            for vf in self.pins(pf):
                 self._pin(pf, vf, pinned=False)
-            self._write(pf, dict.fromkeys(range(count), FRESH))
+            self._write(pf, {vf: fresh(vf) for vf in range(count)})
 
     def put(self, pf: str, vf: int, settings: VFSettings) -> None:
         """Set what a test wants to find there, without a word to the history; no MAC is pinned."""
@@ -108,7 +114,7 @@ class VfSide:
     def pinned(self, pf: str, vf: int) -> bool:
         """Tell whether the PF holds the VF to an admin MAC; a trusted VF is not held."""
         settings = self.get(pf).get(vf)
-        return vf in self._pins(pf) and settings is not None and not settings.trust
+        return vf in self.pins(pf) and settings is not None and not settings.trust
 
     def own_mac(self, pf: str, vf: int, mac: str) -> None:
         """Note the MAC that a VF gave itself; igb shows it as the admin MAC, without pinning it."""
@@ -122,7 +128,8 @@ class VfSide:
         except FileNotFoundError:
             return []
 
-    def _pins(self, pf: str) -> set[int]:
+    def pins(self, pf: str) -> set[int]:
+        """Return the VFs that have an admin MAC which somebody set."""
         try:
             with open(f"{self._folder}/{pf}.pins") as file:
                 return {int(word) for word in file.read().split()}
@@ -130,7 +137,7 @@ class VfSide:
             return set()
 
     def _pin(self, pf: str, vf: int, *, pinned: bool) -> None:
-        pins = self._pins(pf) | {vf} if pinned else self._pins(pf) - {vf}
+        pins = self.pins(pf) | {vf} if pinned else self.pins(pf) - {vf}
         with open(f"{self._folder}/{pf}.pins", "w") as file:
             file.write(" ".join(map(str, sorted(pins))))
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hwmgr import vfsettings
 from hwmgr.errors import NetlinkError
 from hwmgr.model import LinkState, VFSettings, VlanProto
-from tests.fakes.vf_side import FRESH
+from tests.fakes.vf_side import fresh
 
 if TYPE_CHECKING:
     from tests.fakes.machine import Machine
@@ -72,11 +72,11 @@ def test_all_of_them_one_by_one_in_order(machine: Machine) -> None:
         ["link_state"],
     ]
     assert machine.sim.vf_side.get(PF)[3] == ALL
-    assert machine.sim.vf_side.get(PF)[2] == FRESH
+    assert machine.sim.vf_side.get(PF)[2] == fresh(2)
     assert machine.checkpoints == [f"attach.set.{name}" for name in ORDER]
     with machine.netlink.links() as links:
-        assert vfsettings.give_back(links, pf_index(machine), 3, FRESH) == []
-    assert machine.sim.vf_side.get(PF)[3] == FRESH
+        assert vfsettings.give_back(links, pf_index(machine), 3, fresh(3)) == []
+    assert machine.sim.vf_side.get(PF)[3] == fresh(3)
 
 
 @pytest.mark.parametrize("case", ADMIN, ids=[c["id"] for c in ADMIN])
@@ -105,23 +105,23 @@ def test_a_refusal_is_named_and_what_was_set_before_can_be_taken_back(machine: M
         with pytest.raises(NetlinkError) as caught:
             vfsettings.apply(machine.node, links, pf_index(machine), 0, ALL)
         assert caught.value.errno == errno.EOPNOTSUPP
-        assert vfsettings.give_back(links, pf_index(machine), 0, FRESH) == []
-    assert machine.sim.vf_side.get(PF)[0] == FRESH
+        assert vfsettings.give_back(links, pf_index(machine), 0, fresh(0)) == []
+    assert machine.sim.vf_side.get(PF)[0] == fresh(0)
 
 
 def test_what_cannot_be_taken_back_is_said_and_the_rest_is_done(machine: Machine) -> None:
     machine.sim.vf_side.put(PF, 0, ALL)
     machine.sim.vf_side.refuse(PF, "vlan", errno.EPERM)
     with machine.netlink.links() as links:
-        problems = vfsettings.give_back(links, pf_index(machine), 0, FRESH)
+        problems = vfsettings.give_back(links, pf_index(machine), 0, fresh(0))
     assert len(problems) == 1
     now = machine.sim.vf_side.get(PF)[0]
-    assert now == replace(FRESH, vlan=100, qos=5, proto=VlanProto.DOT1AD)
+    assert now == replace(fresh(0), vlan=100, qos=5, proto=VlanProto.DOT1AD)
 
 
 def test_a_vf_that_the_pf_does_not_list(machine: Machine) -> None:
     with machine.netlink.links() as links:
-        assert vfsettings.give_back(links, pf_index(machine), 99, FRESH) != []
+        assert vfsettings.give_back(links, pf_index(machine), 99, fresh(99)) != []
 
 
 @given(now=drawn(), wanted=drawn())
