@@ -48,14 +48,29 @@ class PFInfo:
     link_state: str | None
 
 
-@dataclass(frozen=True, slots=True)
 class _Host:
     """What is asked of the host once, whatever the number of VFs."""
 
-    addressed: frozenset[int]
-    routed: frozenset[str]
-    namespaces: Namespaces
-    open_files: OpenFiles
+    def __init__(self, node: Node, links: Links) -> None:
+        self.namespaces = Namespaces(node.proc)
+        self.open_files = OpenFiles(node.proc)
+        self._links = links
+        self._addressed = _addressed(links)
+        self._routed = routed_netdevs(node.proc)
+        self._names: dict[int, str] | None = None
+
+    def uses(self, index: int | None, name: str) -> tuple[bool, bool]:
+        """Tell whether a netdev has an address, and whether it has a route.
+
+        Its index and name must be this kernel's: a sysfs tree elsewhere may have them by chance.
+        """
+        addressed, routed = index in self._addressed, name in self._routed
+        if not addressed and not routed:
+            return False, False
+        if self._names is None:
+            self._names = {n.index: n.name for n in self._links.list()}
+        ours = index is not None and self._names.get(index) == name
+        return addressed and ours, routed and ours
 
 
 def inventory(node: Node, pfs: Iterable[PF] | None = None) -> list[VFInfo]:
@@ -69,12 +84,7 @@ def inventory(node: Node, pfs: Iterable[PF] | None = None) -> list[VFInfo]:
     claimed = _live_claims(node)
     found: list[VFInfo] = []
     with node.netlink.links() as links:
-        host = _Host(
-            addressed=_addressed(links),
-            routed=routed_netdevs(node.proc),
-            namespaces=Namespaces(node.proc),
-            open_files=OpenFiles(node.proc),
-        )
+        host = _Host(node, links)
         for pf in chosen:
             settings = _settings(links, pf)
             for vf in list_vfs(node.sysfs, pf.address):
@@ -194,13 +204,13 @@ def _decided(node: Node, host: _Host, facts: Facts, pf_ifname: str | None) -> VF
 def _host_netdevs(node: Node, host: _Host, vf: VF) -> Iterator[HostNetdev]:
     for name in vf.netdevs:
         home = f"class/net/{name}"
-        index = node.sysfs.read_int(f"{home}/ifindex") if host.addressed else None
+        addressed, routed = host.uses(node.sysfs.read_int(f"{home}/ifindex"), name)
         yield HostNetdev(
             name=name,
             alias=node.sysfs.read_quiet(f"{home}/ifalias") or "",
             master=node.sysfs.link_name(f"{home}/master"),
-            addressed=index in host.addressed,
-            routed=name in host.routed,
+            addressed=addressed,
+            routed=routed,
         )
 
 
