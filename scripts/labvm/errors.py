@@ -7,7 +7,7 @@ class LabError(Exception):
     """The lab cannot be built or used; the message says what to do."""
 
 
-class MachineFailed(LabError):
+class MachineError(LabError):
     """The machine ended, or does not answer; `tail` is the end of its console."""
 
     def __init__(self, message: str, tail: str = "") -> None:
@@ -15,5 +15,5 @@ class MachineFailed(LabError):
         self.tail = tail
 
 
-class TimeIsUp(MachineFailed):
+class TimeIsUpError(MachineError):
     """The time limit passed before the command in the guest ended."""

@@ -1,4 +1,4 @@
-"""What the subcommands of scripts/lab do: get a machine by the quickest way that works, and use it."""
+"""What the subcommands of scripts/lab do: get a machine the quickest way, and use it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from labvm import machine, parcel
 from labvm.cache import CHECKOUT, Image, ensure_image, locked
-from labvm.errors import MachineFailed
+from labvm.errors import MachineError
 from labvm.session import Session
 
 if TYPE_CHECKING:
@@ -73,10 +73,10 @@ def running(options: Options) -> Iterator[Session]:
             session = Session(image, numa=options.numa)
             try:
                 session.restore(snapshot)
-            except MachineFailed:
+            except MachineError:
                 session.end()
                 raise
-        except MachineFailed as error:
+        except MachineError as error:
             say(f"no use of the snapshot ({error}): booting instead")
         else:
             with session:
@@ -104,7 +104,10 @@ def run(command: Sequence[str], options: Options) -> int:
         if left_results:
             names = parcel.read_results(session.disks.results, options.results)
             say(f"{len(names)} files from the guest's $LAB_OUT are in {options.results}")
-    say(f"status {status}; machine ready after {ready - started:.1f} s, command took {done - ready:.1f} s")
+    say(
+        f"status {status}; machine ready after {ready - started:.1f} s,"
+        f" command took {done - ready:.1f} s"
+    )
     return status
 
 
@@ -132,8 +135,8 @@ def shell(options: Options) -> int:
 def resolve(command: Sequence[str]) -> tuple[list[str], Path | None]:
     """Return what to run in the guest for what was asked for, and the file to take along for it.
 
-    A file of the host is run in the guest, from wherever it is; one word with blanks is a shell command;
-    anything else is a program of the guest with its arguments.
+    A file of the host is run in the guest, from wherever it is; one word with blanks is a shell
+    command; anything else is a program of the guest with its arguments.
     """
     first, *rest = command
     path = Path(first).resolve()

@@ -24,7 +24,7 @@ KERNEL_ARGUMENTS = (
 
 @dataclass(frozen=True, slots=True)
 class Disks:
-    """The raw disks of one run: the checkout goes in on `parcel`, results come back on `results`."""
+    """The raw disks of one run: `parcel` takes the checkout in, `results` brings results back."""
 
     parcel: Path
     results: Path
@@ -32,7 +32,7 @@ class Disks:
 
 def arguments(image: Image, disks: Disks, console: Path, *, numa: bool) -> list[str]:
     """Return QEMU's command line, without the sockets of its ports and what starts a restore."""
-    # tcg: on a host that is a virtual machine itself, /dev/kvm may be there and yet not boot this kernel.
+    # tcg: a host that is a virtual machine may have a /dev/kvm that does not boot this kernel.
     argv = [QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
     argv += ["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"]
     argv += ["-m", f"{MEMORY}M", "-kernel", str(image.kernel), "-initrd", str(image.initrd)]
@@ -45,7 +45,11 @@ def arguments(image: Image, disks: Disks, console: Path, *, numa: bool) -> list[
     argv += _numa_root_ports() if numa else _root_ports()
     # All NICs hang on one hub that leads nowhere else. Addresses are locally administered.
     for number, device in enumerate(
-        ("igb,bus=slot0,romfile=", "igb,bus=slot1,romfile=", "virtio-net-pci,bus=pcie.0,addr=0x5,romfile="),
+        (
+            "igb,bus=slot0,romfile=",
+            "igb,bus=slot1,romfile=",
+            "virtio-net-pci,bus=pcie.0,addr=0x5,romfile=",
+        ),
         start=1,
     ):
         argv += ["-netdev", f"hubport,id=net{number},hubid=0"]
@@ -68,7 +72,8 @@ def _root_ports() -> list[str]:
     for number in range(2):
         argv += [
             "-device",
-            f"pcie-root-port,id=slot{number},bus=pcie.0,addr={3 + number:#x},chassis={number + 1},slot={number + 1}",
+            f"pcie-root-port,id=slot{number},bus=pcie.0,addr={3 + number:#x}"
+            f",chassis={number + 1},slot={number + 1}",
         ]
     return argv
 
@@ -77,7 +82,8 @@ def _numa_root_ports() -> list[str]:
     """Two NUMA nodes with a processor, half of the memory and a NIC each."""
     argv = []
     for node in range(2):
-        bridge = f"pxb-pcie,id=bridge{node},bus_nr={16 * (node + 1)},bus=pcie.0,addr={0xC + node:#x},numa_node={node}"
+        bridge = f"pxb-pcie,id=bridge{node},bus_nr={16 * (node + 1)},numa_node={node}"
+        bridge += f",bus=pcie.0,addr={0xC + node:#x}"
         argv += ["-object", f"memory-backend-ram,id=memory{node},size={MEMORY // 2}M"]
         argv += ["-numa", f"node,nodeid={node},cpus={node},memdev=memory{node}"]
         argv += ["-device", bridge]

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
+from typing import TYPE_CHECKING
 
-from labvm.errors import MachineFailed
+from labvm.errors import MachineError
+
+if TYPE_CHECKING:
+    import socket
 
 POLL = 0.02  # seconds: a migration's end is not announced unless events are negotiated
 
@@ -21,7 +24,7 @@ class Monitor:
         self.call("qmp_capabilities")
 
     def call(self, command: str, **arguments: object) -> dict[str, object]:
-        """Run one command and return what it answers; raises MachineFailed when it refuses."""
+        """Run one command and return what it answers; raises MachineError when it refuses."""
         try:
             self._file.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
             self._file.flush()
@@ -29,19 +32,19 @@ class Monitor:
                 answer = self._receive()
                 if "error" in answer:
                     msg = f"QEMU refuses {command}: {answer['error']}"
-                    raise MachineFailed(msg)
+                    raise MachineError(msg)
                 if "return" in answer:
                     found = answer["return"]
                     return found if isinstance(found, dict) else {}
         except OSError as error:
             msg = f"QEMU does not answer {command}: {error}"
-            raise MachineFailed(msg) from error
+            raise MachineError(msg) from error
 
     def _receive(self) -> dict[str, object]:
         line = self._file.readline()
         if not line:
             msg = "QEMU ended"
-            raise MachineFailed(msg)
+            raise MachineError(msg)
         message: dict[str, object] = json.loads(line)
         return message
 
@@ -61,7 +64,9 @@ class Monitor:
 
     def _use_mapped_ram(self) -> None:
         # Memory at fixed places in the file, empty pages left out: quick to read.
-        self.call("migrate-set-capabilities", capabilities=[{"capability": "mapped-ram", "state": True}])
+        self.call(
+            "migrate-set-capabilities", capabilities=[{"capability": "mapped-ram", "state": True}]
+        )
 
     def _migrated(self) -> None:
         while True:
@@ -70,5 +75,5 @@ class Monitor:
                 return
             if state.get("status") == "failed":
                 msg = f"the snapshot failed: {state.get('error-desc', 'QEMU gives no reason')}"
-                raise MachineFailed(msg)
+                raise MachineError(msg)
             time.sleep(POLL)

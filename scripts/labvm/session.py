@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from labvm import machine, parcel
-from labvm.errors import MachineFailed, TimeIsUp
+from labvm.errors import MachineError, TimeIsUpError
 from labvm.qmp import Monitor
 
 if TYPE_CHECKING:
@@ -50,7 +50,10 @@ class Session:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.end()
 
@@ -69,7 +72,7 @@ class Session:
         self._expect("ready", BOOT_SECONDS)
 
     def restore(self, snapshot: Path) -> None:
-        """Start the machine from a snapshot; raises MachineFailed when it does not come to life."""
+        """Start the machine from a snapshot; raises MachineError when it does not come to life."""
         monitor = self._start(["-incoming", "defer"])
         monitor.load(str(snapshot))
         self._send({"do": "wake"})
@@ -79,7 +82,7 @@ class Session:
         """Write a snapshot. The machine stands still afterwards."""
         if self._monitor is None:
             msg = "the machine has not been started"
-            raise MachineFailed(msg)
+            raise MachineError(msg)
         self._monitor.save(str(snapshot))
 
     def _start(self, extra: Sequence[str]) -> Monitor:
@@ -101,11 +104,9 @@ class Session:
             end.close()
         try:
             self._monitor = Monitor(self._ports["monitor"], BOOT_SECONDS)
-        except (MachineFailed, OSError) as error:
-            raise MachineFailed(f"QEMU did not start: {error}", self.console_tail()) from error
+        except (MachineError, OSError) as error:
+            raise MachineError(f"QEMU did not start: {error}", self.console_tail()) from error
         return self._monitor
-
-    # ---- the agent ---------------------------------------------------------------------------------------------
 
     def run(
         self,
@@ -118,9 +119,10 @@ class Session:
         terminal: tuple[int, int, str] | None = None,
         stdin: BinaryIO | None = None,
     ) -> tuple[int, bool]:
-        """Run a command in the guest, pass on what it writes; return its status and whether it left results.
+        """Run a command in the guest; return its status and whether it left results.
 
-        timeout is in seconds; raises TimeIsUp after it, MachineFailed when the machine ends.
+        What it writes goes to streams as it comes, what stdin has goes to its terminal.
+        timeout is in seconds; raises TimeIsUpError after it, MachineError when the machine ends.
         """
         deadline = time.monotonic() + timeout
         self._send(
@@ -148,7 +150,7 @@ class Session:
                 ready = selector.select(left) if left > 0 else []
                 if not ready:
                     msg = f"not done after {timeout:g} s: the machine was stopped"
-                    raise TimeIsUp(msg, self.console_tail())
+                    raise TimeIsUpError(msg, self.console_tail())
                 for key, _ in ready:
                     if key.data == "control":
                         ended = self._event("exit") or ended
@@ -171,7 +173,7 @@ class Session:
             data = b""
         if not data:
             msg = "the machine ended by itself"
-            raise MachineFailed(msg, self.console_tail())
+            raise MachineError(msg, self.console_tail())
         return data
 
     def _event(self, kind: str) -> dict[str, object] | None:
@@ -195,12 +197,12 @@ class Session:
                     return
             except TimeoutError:
                 msg = f"no {kind!r} from the guest's agent within {timeout:g} s"
-                raise MachineFailed(msg, self.console_tail()) from None
+                raise MachineError(msg, self.console_tail()) from None
 
     def console_tail(self) -> str:
         """Return the end of what the guest wrote to its console."""
-        texts = []
-        for path in (self._complaints, self._console):
-            if path.exists():
-                texts.append(path.read_text(encoding="utf-8", errors="replace")[-CONSOLE_TAIL:])
-        return "".join(texts)
+        return "".join(
+            path.read_text(encoding="utf-8", errors="replace")[-CONSOLE_TAIL:]
+            for path in (self._complaints, self._console)
+            if path.exists()
+        )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def raw_terminal(descriptor: int) -> Iterator[None]:
-    """Pass every key on as it is, as long as the `with` statement lasts; raises LabError without a terminal."""
+    """Pass every key on as it is while the `with` statement lasts; LabError without a terminal."""
     if not sys.stdin.isatty():
         msg = "a shell needs a terminal: use `scripts/lab run` for scripts"
         raise LabError(msg)

@@ -31,7 +31,10 @@ guest_packages=(
 )
 
 # In the environment for checking the code, of no use where the code runs.
-unwanted_in_guest=(ruff mypy mypyc ast_serialize librt grimp importlinter pip setuptools _distutils_hack pkg_resources)
+unwanted_in_guest=(
+    ruff mypy mypyc ast_serialize librt grimp importlinter pip
+    setuptools _distutils_hack pkg_resources distutils-precedence.pth
+)
 
 say() { echo "lab: [${SECONDS}s] $*" >&2; }
 

@@ -1,8 +1,8 @@
 """Take the ELF kernel out of a compressed x86 kernel image.
 
-QEMU starts an ELF kernel by its PVH entry at once; the emulated processor would need seconds to unpack the image itself.
-Where the payload lies is in the image's header (Documentation/arch/x86/boot.rst: setup_sects, payload_offset,
-payload_length).
+QEMU starts an ELF kernel by its PVH entry at once; the emulated processor would need seconds to
+unpack the image itself. Where the payload lies is in the image's header
+(Documentation/arch/x86/boot.rst: setup_sects, payload_offset, payload_length).
 """
 
 import lzma
@@ -13,7 +13,7 @@ from pathlib import Path
 
 
 def extract(image: bytes) -> bytes:
-    """Return the ELF kernel inside image; raise ValueError for a compression that Debian does not use."""
+    """Return the ELF kernel inside image; raise ValueError for an unknown compression."""
     setup_sectors = image[0x1F1] or 4
     offset, length = struct.unpack_from("<II", image, 0x248)
     start = (setup_sectors + 1) * 512 + offset

@@ -4,11 +4,13 @@ Talks over virtio-serial ports. On lab.control both sides send one JSON object a
 
     guest: {"event": "ready"}                       VFs made, modules loaded, nothing running
     host:  {"do": "wake"}                     ->    {"event": "awake"}
-    host:  {"do": "run", "argv": [...], ...}  ->    {"event": "exit", "status": N, "stdout": bytes, "stderr": bytes,
-                                                     "out": true if the disk for results holds a tar archive}
+    host:  {"do": "run", "argv": [...], ...}  ->    {"event": "exit", "status": N,
+                                                     "stdout": bytes, "stderr": bytes,
+                                                     "out": true if there are results on their disk}
 
-What the command writes goes to lab.stdout and lab.stderr as it comes; the counts tell the host when it has it all.
-The host may put the whole machine to sleep between "ready" and the first line it sends, and wake it any number of times.
+What the command writes goes to lab.stdout and lab.stderr as it comes; the counts tell the host when
+it has it all. Between "ready" and the first line that it sends, the host may put the whole machine to
+sleep, and wake it any number of times.
 """
 
 import fcntl
@@ -73,7 +75,16 @@ def requests(port: int):
 
 def prepare() -> None:
     """Bring the machine to the state that every run starts from."""
-    modules = ("igbvf", "vfio-pci", "uio_pci_generic", "igb_uio", "netdevsim", "bridge", "veth", "8021q")
+    modules = (
+        "igbvf",
+        "vfio-pci",
+        "uio_pci_generic",
+        "igb_uio",
+        "netdevsim",
+        "bridge",
+        "veth",
+        "8021q",
+    )
     subprocess.run(["modprobe", "-a", *modules], check=True)
     for pf in physical_functions():
         with open(f"/sys/bus/pci/devices/{pf}/sriov_numvfs", "w") as file:
@@ -82,10 +93,16 @@ def prepare() -> None:
     os.makedirs(RESULTS, exist_ok=True)
     # Read what tests will import, so that it is in memory from the start.
     subprocess.run(
-        [sys.executable, "-c", "import pytest, hypothesis, yaml, pyroute2, pyudev, typer.main, rich.table"],
+        [
+            sys.executable,
+            "-c",
+            "import pytest, hypothesis, yaml, pyroute2, pyudev, typer.main, rich.table",
+        ],
         check=True,
     )
-    subprocess.run(["dpdk-devbind.py", "--status-dev", "net"], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        ["dpdk-devbind.py", "--status-dev", "net"], check=True, stdout=subprocess.DEVNULL
+    )
 
 
 def physical_functions() -> list:
@@ -104,8 +121,9 @@ def physical_functions() -> list:
 def vf_configuration() -> list:
     """Return (address, offset, value) of what each VF's driver has set in its configuration space.
 
-    QEMU's snapshot has the state of the PFs, which do the work, but not these registers of the VFs. The tables of
-    their interrupts, which it lacks too, are written by the kernel when an interface goes up: all are down here.
+    QEMU's snapshot has the state of the PFs, which do the work, but not these registers of the VFs.
+    It lacks the tables of their interrupts, too; those are written by the kernel when an interface
+    goes up, and all are down here.
     """
     found = []
     for pf in physical_functions():
@@ -113,8 +131,8 @@ def vf_configuration() -> list:
             address = os.path.basename(os.readlink(f"/sys/bus/pci/devices/{pf}/virtfn{number}"))
             with open(f"/sys/bus/pci/devices/{address}/config", "rb") as file:
                 space = file.read()
-            for offset in (PCI_COMMAND, *control_registers(space)):
-                found.append((address, offset, space[offset : offset + 2]))
+            offsets = (PCI_COMMAND, *control_registers(space))
+            found += [(address, offset, space[offset : offset + 2]) for offset in offsets]
     return found
 
 
@@ -140,15 +158,14 @@ def run(request: dict, stdout: int, stderr: int, stdin: int) -> dict:
     time.clock_settime(time.CLOCK_REALTIME, request["now"])
     renew_randomness(bytes.fromhex(request["seed"]))
     subprocess.run(
-        f"dd if={PARCEL_DISK} iflag=direct,count_bytes,fullblock bs=1M count={request['parcel']} status=none"
-        f" | tar -x -C {CHECKOUT}",
+        f"dd if={PARCEL_DISK} iflag=direct,count_bytes,fullblock bs=1M status=none"
+        f" count={request['parcel']} | tar -x -C {CHECKOUT}",
         shell=True,
         check=True,
     )
     environment = {
         **os.environ,
         "PYTHONPATH": CHECKOUT,
-        "PYTHONDONTWRITEBYTECODE": "1",
         "LAB_OUT": RESULTS,
         "HWMGR_LAB": "1",
         **request["env"],
@@ -168,12 +185,14 @@ def run(request: dict, stdout: int, stderr: int, stdin: int) -> dict:
 def renew_randomness(seed: bytes) -> None:
     """Every wake-up has the same random state: give it one of its own."""
     with open("/dev/urandom", "wb") as device:
-        fcntl.ioctl(device, RNDADDENTROPY, struct.pack(f"ii{len(seed)}s", len(seed) * 8, len(seed), seed))
+        fcntl.ioctl(
+            device, RNDADDENTROPY, struct.pack(f"ii{len(seed)}s", len(seed) * 8, len(seed), seed)
+        )
         fcntl.ioctl(device, RNDRESEEDCRNG)
 
 
 def run_piped(request: dict, environment: dict, stdout: int, stderr: int, counts: dict) -> int:
-    # Pipes, and not the ports themselves: a port cannot be opened again, as by a script's >/dev/stderr.
+    # Pipes, and not the ports themselves: a script's >/dev/stderr cannot open a port once more.
     child = subprocess.Popen(
         request["argv"],
         cwd=CHECKOUT,
@@ -196,7 +215,7 @@ def run_piped(request: dict, environment: dict, stdout: int, stderr: int, counts
                 running = False
             elif not forward(key.data, counts):
                 selector.unregister(key.fileobj)
-    # What the command's own children still hold open is not waited for; what has been written is read.
+    # Children that outlive the command are not waited for; what has been written is read.
     for key in list(selector.get_map().values()):
         while key.data is not None and forward(key.data, counts):
             pass
@@ -257,7 +276,8 @@ def pack_results() -> bool:
     if not os.listdir(RESULTS):
         return False
     subprocess.run(
-        f"tar -c -C {RESULTS} . | dd of={RESULTS_DISK} oflag=direct bs=1M iflag=fullblock conv=sync status=none",
+        f"tar -c -C {RESULTS} . | dd of={RESULTS_DISK} oflag=direct iflag=fullblock bs=1M"
+        " conv=sync status=none",
         shell=True,
         check=True,
     )
