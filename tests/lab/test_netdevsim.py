@@ -1,0 +1,89 @@
+"""VF settings that the 82576 refuses (link state, minimum rate, 802.1ad), on netdevsim's VFs.
+
+netdevsim's PF is no PCI function, so the settings part of attach and restore is run on its netdev
+directly; the rest of an attachment is the same for every NIC.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+
+import pytest
+
+from hwmgr import vfsettings
+from hwmgr.errors import NetlinkError
+from hwmgr.model import LinkState, VFSettings, VlanProto
+from hwmgr.netlink import KernelNetlink
+from tests.lab import forked
+
+pytestmark = pytest.mark.lab
+
+BUS = "/sys/bus/netdevsim"
+EVERYTHING = VFSettings(
+    mac="02:00:00:00:0c:01",
+    vlan=200,
+    qos=5,
+    proto=VlanProto.DOT1AD,
+    min_rate=10,
+    max_rate=100,
+    spoofchk=True,
+    trust=True,
+    link_state=LinkState.DISABLE,
+)
+
+
+@pytest.fixture
+def pf_name() -> Iterator[str]:
+    subprocess.run(["modprobe", "netdevsim"], check=True)
+    _write(f"{BUS}/new_device", "77 1")
+    try:
+        subprocess.run(["udevadm", "settle"], check=True)
+        _write(f"{BUS}/devices/netdevsim77/sriov_numvfs", "4")
+        yield os.listdir(f"{BUS}/devices/netdevsim77/net")[0]
+    finally:
+        _write(f"{BUS}/del_device", "77")
+
+
+def _write(path: str, value: str) -> None:
+    with open(path, "w") as file:
+        file.write(value)
+
+
+def test_every_setting_there_and_back(pf_name: str) -> None:
+    with KernelNetlink().links() as links:
+        pf = links.find(pf_name)
+        assert pf is not None
+        before = links.vf_settings(pf.index)
+        assert len(before) == 4
+        vfsettings.apply(forked.node(), links, pf.index, 2, EVERYTHING)
+        now = links.vf_settings(pf.index)
+        assert now[2] == EVERYTHING
+        assert {i: s for i, s in now.items() if i != 2} == {
+            i: s for i, s in before.items() if i != 2
+        }
+        assert vfsettings.give_back(links, pf.index, 2, before[2]) == []
+        assert links.vf_settings(pf.index) == before
+
+
+@pytest.mark.parametrize("proto", [VlanProto.DOT1Q, VlanProto.DOT1AD])
+def test_the_tag_protocol_reaches_the_driver(pf_name: str, proto: VlanProto) -> None:
+    with KernelNetlink().links() as links:
+        pf = links.find(pf_name)
+        assert pf is not None
+        links.set_vf(pf.index, 0, VFSettings(vlan=7, qos=1, proto=proto))
+        shown = subprocess.run(
+            ["ip", "-d", "link", "show", pf_name], check=True, capture_output=True, text=True
+        ).stdout
+        line = next(text for text in shown.splitlines() if "vf 0 " in text)
+        assert "vlan 7, qos 1" in line
+        assert ("802.1ad" in line) == (proto is VlanProto.DOT1AD)
+
+
+def test_a_refusal_names_what_was_refused(pf_name: str) -> None:
+    with KernelNetlink().links() as links:
+        pf = links.find(pf_name)
+        assert pf is not None
+        with pytest.raises(NetlinkError, match="VLAN 5 of VF 9"):
+            links.set_vf(pf.index, 9, VFSettings(vlan=5))
