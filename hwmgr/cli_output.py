@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 _GAP = "  "
-_SHORTEST = 8
+_SHORTEST = 16
 _RESET = "\x1b[0m"
 _COLOURS = {
     "free": "\x1b[32m",
