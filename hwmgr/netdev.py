@@ -85,8 +85,11 @@ def give_back(node: Node, links: Links, netdev: Netdev, before: Netdev) -> list[
             problems += _add_altname(links, index, altname)
     attempt(netdev.alias != before.alias, links.set_alias, index, before.alias)
     attempt(before.up and (renamed or not netdev.up), links.set_up, index, up=True)
+    # Setting it down for the new name has cost it its IPv6 addresses, so look again.
+    present = links.get(index) if before.addresses else None
     for address in before.addresses:
-        attempt(address not in netdev.addresses, links.add_address, index, address)
+        missing = present is None or address not in present.addresses
+        attempt(missing, links.add_address, index, address)
     return problems
 
 

@@ -230,6 +230,9 @@ def _differences(now: Netdev, before: Netdev) -> list[str]:
         have, had = getattr(now, attribute), getattr(before, attribute)
         if have != had and not (attribute in ("mac", "mtu") and not had):
             problems.append(f"{attribute} of {before.name} is {have}, it was {had}")
+    lost = [address for address in before.addresses if address not in now.addresses]
+    if lost:
+        problems.append(f"{before.name} has lost {', '.join(lost)}")
     return problems
 
 
