@@ -24,8 +24,8 @@ def in_memory() -> Iterator[Path]:
 
 
 @pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
+def machine(in_memory: Path) -> Iterator[Machine]:
     """An 82576 with seven VFs on igbvf."""
-    made = build(str(tmp_path), Nic())
+    made = build(str(in_memory), Nic())
     yield made
     made.close()
