@@ -9,8 +9,8 @@ Talks over virtio-serial ports. On lab.control both sides send one JSON object a
                                                      "out": true if there are results on their disk}
 
 What the command writes goes to lab.stdout and lab.stderr as it comes; the counts tell the host when
-it has it all. Between "ready" and the first line that it sends, the host may put the whole machine to
-sleep, and wake it any number of times.
+it has it all. Between "ready" and the first line that it sends, the host may put the whole machine
+to sleep, and wake it any number of times.
 """
 
 import fcntl
