@@ -21,7 +21,10 @@ def parse_cidr(text: str) -> str | None:
         return None
     if len(prefix) > 3 or int(prefix) > len(packed) * 8:
         return None
-    return f"{_unpack(packed)}/{int(prefix)}"
+    length = int(prefix)
+    if _mapped(packed):
+        length -= 96  # an IPv4 address in IPv6 clothes
+    return f"{_unpack(packed)}/{length}" if length >= 0 else None
 
 
 def is_v4(text: str) -> bool:
@@ -37,7 +40,11 @@ def _pack(text: str) -> bytes | None:
         return None
 
 
+def _mapped(packed: bytes) -> bool:
+    return len(packed) == 16 and packed.startswith(_V4_MAPPED)
+
+
 def _unpack(packed: bytes) -> str:
-    if packed.startswith(_V4_MAPPED) and len(packed) == 16:
+    if _mapped(packed):
         packed = packed[12:]
     return socket.inet_ntop(socket.AF_INET if len(packed) == 4 else socket.AF_INET6, packed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from multus import version as versions
-from multus.cnitypes import PluginNotStartedError
+from multus.cnitypes import PluginFailedError, PluginNotStartedError
 from multus.intents import Phase, Record, Step, StepState
 from multus.jsonfields import Fields
 from multus.result import Result, ResultError
@@ -42,10 +42,10 @@ def attach(session: Session, items: list[Attachment], netns: NetnsIdentity) -> l
             session.intents.save(record)
             session.doors.checkpoint(f"add.delegate.{index}.added")
     except Exception as error:
-        if isinstance(error, PluginNotStartedError):
-            record = _not_begun(record)
-        undo = session.undo.run(record, session.args.netns, session.deadlines, "undo")
-        raise to_cni(error).also(undo, "rollback incomplete, DEL or GC will finish it") from error
+        record = _as_far_as_it_came(record, error)
+        undone = session.undo.run(record, session.args.netns, session.deadlines, "undo")
+        left = undone.problems + undone.excused
+        raise to_cni(error).also(left, "rollback incomplete, DEL or GC will finish it") from error
     return results
 
 
@@ -107,10 +107,15 @@ def _attach_one(session: Session, item: Attachment, index: int) -> Result:
     return result
 
 
-def _not_begun(record: Record) -> Record:
-    """Take back the mark of the step that could not even start: its DEL could not either."""
+def _as_far_as_it_came(record: Record, error: Exception) -> Record:
+    """Say of the step at work what its error tells about it."""
     begun = [i for i, step in enumerate(record.steps) if step.state is StepState.STARTED]
-    return record.marked(begun[0], StepState.INTENDED) if begun else record
+    if begun and isinstance(error, PluginNotStartedError):
+        # Its DEL could not start either, and there is nothing to delete.
+        return record.marked(begun[0], StepState.INTENDED)
+    if begun and isinstance(error, PluginFailedError):
+        return record.failed(begun[0], error.index)
+    return record
 
 
 def _advanced(record: Record, index: int) -> Record:

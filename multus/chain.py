@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from multus import cnitypes
 from multus import version as versions
 from multus.cniargs import Pairs, render_args
-from multus.cnitypes import CNIError, PluginNotStartedError
+from multus.cnitypes import CNIError, PluginFailedError, PluginNotStartedError
 from multus.delegates import Delegate, DelegateCall
 from multus.invoke import find_plugin
 from multus.jsonfields import Fields, Json
@@ -76,7 +76,8 @@ class Chains:
     ) -> Result:
         """Attach; returns the last plugin's result. ``ran`` hears of each plugin that finished.
 
-        Raises PluginNotStartedError when not even the first plugin ran, else CNIError.
+        Raises PluginNotStartedError when not even the first plugin ran, PluginFailedError with the
+        plugin's place when one reported a failure, else CNIError.
         """
         plugins = item.delegate.plugin_list()
         result: Result | None = None
@@ -89,27 +90,43 @@ class Chains:
                 if index == 0:
                     raise
                 raise CNIError(error.code, error.msg, error.details) from error
+            except PluginFailedError as error:
+                error.index = index
+                raise
             ran(index)
         if result is None:
             raise CNIError(cnitypes.INVALID_CONFIG, f"{item.where()} has no plugins")
         return result
 
     def delete(
-        self, item: Attachment, path: tuple[str, ...], deadline: float, result: Result | None
-    ) -> None:
-        """Undo an attachment, last plugin first; all are tried, the first error is raised."""
+        self,
+        item: Attachment,
+        path: tuple[str, ...],
+        deadline: float,
+        result: Result | None,
+        failed_at: int | None = None,
+    ) -> list[CNIError]:
+        """Undo an attachment, last plugin first; all are tried, the first error is raised.
+
+        ``failed_at`` is the place of the plugin that reported the ADD as failed, if one did. That
+        one and those after it attached nothing by their own account: what they say is returned.
+        """
         plugins = item.delegate.plugin_list()
         known = result if versions.at_least(plugins.cni_version, "0.4.0") else None
         errors: list[CNIError] = []
-        for plugin in reversed(plugins.plugins):
+        excused: list[CNIError] = []
+        for index, plugin in reversed(list(enumerate(plugins.plugins))):
             previous = _previous(known, plugins)
             call = _call("DEL", plugins, plugin, item, path, deadline, previous)
             try:
                 self._runner(plugin).delete(call)
             except CNIError as error:
-                errors.append(error.within(_who(plugin, item)))
+                final = isinstance(error, PluginFailedError) and not _may_retry(error)
+                attached_nothing = final and failed_at is not None and index >= failed_at
+                (excused if attached_nothing else errors).append(error.within(_who(plugin, item)))
         if errors:
-            raise errors[0].also(errors[1:], "other plugins of the list")
+            raise errors[0].also(errors[1:] + excused, "other plugins of the list")
+        return excused
 
     def check(
         self, item: Attachment, path: tuple[str, ...], deadline: float, result: Result | None
@@ -220,6 +237,10 @@ def _previous(result: Result | None, plugins: PluginList) -> Json | None:
     except ResultError:
         # A result without addresses cannot be said in 0.2.0; a plugin that old expects none.
         return None
+
+
+def _may_retry(error: CNIError) -> bool:
+    return error.code == cnitypes.TRY_AGAIN_LATER
 
 
 def _who(plugin: Json, item: Attachment) -> str:

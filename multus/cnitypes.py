@@ -64,6 +64,15 @@ class PluginNotStartedError(CNIError):
     """A plugin could not be run at all, so whatever else is true, it did nothing."""
 
 
+class PluginFailedError(CNIError):
+    """A plugin ran to its end and reported a failure by itself; ``index`` is its place in a list.
+
+    A plugin that was ended at a limit or by a signal reported nothing.
+    """
+
+    index = 0
+
+
 class UnforeseenError(CNIError):
     """A bug of ours or a failure that nobody thought of; its traceback belongs in the log."""
 

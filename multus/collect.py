@@ -126,7 +126,7 @@ class Collection:
                 self._records[container_id] = record
                 return []
             netns = namespace_to_clean(session.doors, record, record.netns_path)
-            problems = session.undo.run(record, netns, session.deadlines, "gc")
+            problems = session.undo.run(record, netns, session.deadlines, "gc").problems
         if not problems:
             self.freed += 1
         return [problem.within(f"container {container_id}") for problem in problems]

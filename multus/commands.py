@@ -68,7 +68,9 @@ class Engine:
             netns = namespace_to_clean(
                 self._doors, record, args.netns, override=args.netns_override
             )
-            problems = session.undo.run(record, netns, session.deadlines, "del") if record else []
+            problems = []
+            if record is not None:
+                problems = session.undo.run(record, netns, session.deadlines, "del").problems
             if found is None or not found.certain:
                 self._doors.chains.release_container(args.container_id)
         if problems:
@@ -193,7 +195,7 @@ class Engine:
                 "the runtime must DEL it first",
             )
         clean = namespace_to_clean(self._doors, record, record.netns_path)
-        problems = session.undo.run(record, clean, session.deadlines, "undo")
+        problems = session.undo.run(record, clean, session.deadlines, "undo").problems
         if problems:
             first = problems[0].also(problems[1:], "also still held")
             raise first.within("an earlier call for this container cannot be undone")

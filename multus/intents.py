@@ -41,16 +41,18 @@ class StepState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One delegate of a container."""
+    """One delegate of a container; ``failed_at`` is which of its plugins reported a failure."""
 
     attachment: Attachment
     state: StepState = StepState.INTENDED
+    failed_at: int | None = None
 
     def to_json(self) -> Json:
         """Return the step for the journal."""
         item = self.attachment
         return {
             "state": self.state.value,
+            "failedAt": self.failed_at,
             "master": item.delegate.master,
             "ifname": item.ifname,
             "args": [list(pair) for pair in item.cni_args],
@@ -78,6 +80,12 @@ class Record:
         """Return the record with one step in another state."""
         steps = list(self.steps)
         steps[index] = replace(steps[index], state=state)
+        return replace(self, steps=tuple(steps))
+
+    def failed(self, index: int, plugin: int) -> Record:
+        """Return the record with one step marked as failed by the account of a plugin of it."""
+        steps = list(self.steps)
+        steps[index] = replace(steps[index], failed_at=plugin)
         return replace(self, steps=tuple(steps))
 
     def without(self, index: int) -> Record:
@@ -177,4 +185,4 @@ def _step(value: Json, container_id: str, netns: str) -> Step:
         cni_args=tuple((str(pair[0]), str(pair[1])) for pair in pairs if len(pair) == 2),
         capability_args=fields.mapping("capabilityArgs") or {},
     )
-    return Step(attachment, StepState(fields.text("state")))
+    return Step(attachment, StepState(fields.text("state")), fields.number("failedAt"))

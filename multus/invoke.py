@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hwmgr.errors import RunError, RunTimeout
 from multus import cnitypes
-from multus.cnitypes import CNIError, PluginNotStartedError
+from multus.cnitypes import CNIError, PluginFailedError, PluginNotStartedError
 from multus.jsonfields import FieldError, Fields, decode, encode
 
 if TYPE_CHECKING:
@@ -79,7 +79,10 @@ class ExecPlugin:
         except RunError as error:
             raise PluginNotStartedError(cnitypes.INTERNAL, error.message) from error
         if done.returncode != 0:
-            raise plugin_error(done)
+            failure = plugin_error(done)
+            if done.returncode < 0:
+                raise failure
+            raise PluginFailedError(failure.code, failure.msg, failure.details)
         return done
 
     def _run_when_not_busy(self, path: str, call: DelegateCall) -> Completed:

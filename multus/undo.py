@@ -6,7 +6,7 @@ retry does only what is left.
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import HwmgrError, NamespaceError
@@ -21,9 +21,22 @@ if TYPE_CHECKING:
     from multus.chain import Attachment
     from multus.clock import Deadlines
     from multus.doors import Doors
-    from multus.intents import Intents, Record
+    from multus.intents import Intents, Record, Step
     from multus.logs import Log
     from multus.savedstate import SavedState
+
+
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """What an undo could not do.
+
+    ``problems``: something may still be held. ``excused``: a plugin can delete as little as it
+    could add, typically for a configuration that it never understood. A pod must not be kept
+    because of that; its record stays for GC and for the administrator to see.
+    """
+
+    problems: list[CNIError]
+    excused: list[CNIError]
 
 
 class Undo:
@@ -43,33 +56,39 @@ class Undo:
         self._saved = saved
         self._path = path
 
-    def run(self, record: Record, netns: str, deadlines: Deadlines, verb: str) -> list[CNIError]:
+    def run(self, record: Record, netns: str, deadlines: Deadlines, verb: str) -> Undone:
         """Undo everything that a record says may be held; returns what could not be.
 
-        With nothing left, the record and the scratch are gone; otherwise they stay.
+        With nothing left, the record and the scratch are gone; otherwise the record stays.
         """
-        problems: list[CNIError] = []
+        outcome = Undone([], [])
         record = self._saved_as(replace(record, phase=Phase.DELETING))
         self._doors.checkpoint(f"{verb}.deleting")
         held = record.held()
         for done, index in enumerate(reversed(held)):
             now = self._doors.clock.monotonic()
             deadline = deadlines.for_undo(now, len(held) - done)
-            item = replace(record.steps[index].attachment, netns=netns)
+            step = replace(
+                record.steps[index],
+                attachment=replace(record.steps[index].attachment, netns=netns),
+            )
             try:
-                self._delete(item, deadline)
+                excused = self._delete(step, deadline)
             except (CNIError, HwmgrError, ValueError) as error:
-                problems.append(to_cni(error))
+                outcome.problems.append(to_cni(error))
             else:
+                outcome.excused.extend(excused)
                 self._doors.checkpoint(f"{verb}.delegate.{index}.deleted")
-                record = record.without(index)
+                record = record if excused else record.without(index)
                 if record.held():
                     self._saved_as(record)
             self._doors.checkpoint(f"{verb}.delegate.{index}.done")
-        if not problems:
-            problems = self._forget(record.container_id)
+        if not outcome.problems:
+            outcome.problems.extend(self._forget(record.container_id, bool(outcome.excused)))
             self._doors.checkpoint(f"{verb}.forgotten")
-        return problems
+        for left in outcome.excused:
+            self._log.problem(f"{record.container_id}: kept for GC to try again: {left.msg}")
+        return outcome
 
     def result_of(self, item: Attachment) -> Result | None:
         """Return the saved result of an attachment, None when there is none that can be read."""
@@ -83,15 +102,20 @@ class Undo:
         except (ResultError, FieldError):
             return None
 
-    def _delete(self, item: Attachment, deadline: float) -> None:
-        self._doors.chains.delete(item, self._path, deadline, self.result_of(item))
+    def _delete(self, step: Step, deadline: float) -> list[CNIError]:
+        item = step.attachment
+        excused = self._doors.chains.delete(
+            item, self._path, deadline, self.result_of(item), step.failed_at
+        )
         self._saved.remove_result(_network(item), item.container_id, item.ifname)
+        return excused
 
-    def _forget(self, container_id: str) -> list[CNIError]:
+    def _forget(self, container_id: str, keep_record: bool) -> list[CNIError]:
         """Remove scratch and record; the record last, since it is what GC looks for."""
         try:
             self._saved.remove_scratch(container_id)
-            self._intents.remove(container_id)
+            if not keep_record:
+                self._intents.remove(container_id)
         except HwmgrError as error:
             return [to_cni(error)]
         return []

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hwmgr.errors import RunTimeout
+from hwmgr.run import Completed
 from hwmgr.store import StateDir
 from multus.delegates import load_delegate
 from multus.savedstate import SavedState
@@ -231,3 +233,40 @@ def test_the_journal_tells_an_administrator_what_is_held(attached: World) -> Non
         ("eth0", "added"),
         ("net1", "added"),
     ]
+
+
+def test_a_failed_add_that_cannot_be_deleted_is_left_to_gc(
+    world: World, runner: FakeRunner
+) -> None:
+    """The plugin said that it attached nothing; it cannot delete either, but the pod still goes."""
+    runner.answers |= {"ADD plugB": failure(100), "DEL plugB": failure(100, "no subnet")}
+    assert "no subnet" in world.cni("ADD", CONF).json["details"]
+    assert world.cni("DEL", CONF).rc == 0
+    assert any("no subnet" in line for line in world.log.lines)
+    assert world.files() == ["state/journal/containers/c1.json"]
+    runner.answers.clear()
+    runner.ran.clear()
+    gc = {"cniVersion": "1.1.0", "cni.dev/valid-attachments": [], "delegates": [A]}
+    assert world.cni("GC", gc).rc == 0
+    assert runner.whats() == ["DEL plugB net1"]
+    assert world.files() == []
+
+
+@pytest.mark.parametrize(
+    ("add", "delete"),
+    [
+        pytest.param(Completed(-9, b"", b""), failure(100), id="killed, so it reported nothing"),
+        pytest.param(RunTimeout("plugB", 1), failure(100), id="timed out"),
+        pytest.param(failure(100), failure(11), id="to be tried again"),
+        pytest.param(failure(100), RunTimeout("plugB", 1), id="the DEL hung"),
+    ],
+)
+def test_what_may_be_held_keeps_the_del_failing(
+    world: World, runner: FakeRunner, add: object, delete: object
+) -> None:
+    runner.answers |= {"ADD plugB": add, "DEL plugB": delete}
+    world.cni("ADD", CONF)
+    assert world.cni("DEL", CONF).rc == 1
+    runner.answers.clear()
+    assert world.cni("DEL", CONF).rc == 0
+    assert world.files() == []

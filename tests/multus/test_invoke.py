@@ -20,7 +20,7 @@ from tests.multus.fakes import FakeClock, FakeRunner
 
 
 def call(path: tuple[str, ...], *, deadline: float = 2000.0, command: str = "ADD") -> DelegateCall:
-    conf = {"name": "n", "type": "plug", "cniVersion": "1.0.0"}
+    conf: dict[str, object] = {"name": "n", "type": "plug", "cniVersion": "1.0.0"}
     return DelegateCall(conf, command, "c1", "/ns", "eth0", "A=b", path, deadline)
 
 
@@ -34,7 +34,10 @@ def real(tmp_path: Path, text: str, *, seconds: float = 10.0, command: str = "AD
     script(tmp_path, text)
     plugin = ExecPlugin(KernelRunner(), {"PATH": "/bin:/usr/bin", "KEEP": "me"}, SystemClock())
     wanted = call((str(tmp_path),), deadline=time.monotonic() + seconds, command=command)
-    return plugin.add(wanted) if command == "ADD" else plugin.delete(wanted)
+    if command == "ADD":
+        return plugin.add(wanted)
+    plugin.delete(wanted)
+    return None
 
 
 def test_environment_and_stdin(tmp_path: Path) -> None:

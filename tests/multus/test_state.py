@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 CONF = {"name": "neta", "type": "plugA", "cniVersion": "1.0.0", "big": 12345678901234567890}
-ELEMENT = {
+ELEMENT: dict[str, object] = {
     "name": "n",
     "namespace": "ns",
     "interface": "if1",

@@ -198,3 +198,9 @@ def test_cni_args(case: dict[str, Any]) -> None:
         return
     assert case["ok"]
     assert parsed == K8sArgs(case["namespace"], case["pod"], case["infra"], case["uid"], case["ip"])
+
+
+def test_numbers_keep_their_digits() -> None:
+    """lossless-numbers: Go's generic JSON makes floats of them."""
+    conf = {"name": "x", "type": "t", "big": 12345678901234567890}
+    assert load_delegate(conf, device_id="0000:00:00.0").conf["big"] == 12345678901234567890
