@@ -102,9 +102,9 @@ def _recorded(facts: Facts, record: Record) -> tuple[VFState, str]:
     if not facts.owner_alive:
         return VFState.LEAKED, f"held by {who}, whose namespace is gone"
     if record.stage is Stage.INTENDED:
-        return VFState.ALLOCATED, f"being attached to {who}"
+        return VFState.ALLOCATED, f"attaching it to {who} has not finished"
     if record.stage is Stage.DETACHING:
-        return VFState.ALLOCATED, f"being taken back from {who}"
+        return VFState.ALLOCATED, f"taking it back from {who} has not finished"
     expected = record.driver or record.before.driver
     if vf.driver != expected:
         found = f"on {vf.driver}" if vf.driver else "without a driver"

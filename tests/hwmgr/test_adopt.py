@@ -64,7 +64,7 @@ def test_sriov_cni_is_undone_wholly(machine: Machine) -> None:
 
 def _pf_up(machine: Machine) -> list[str]:
     """Attach sets the PF up, for good."""
-    return [k for k in machine.snapshot() if "eth1/" in k and "flags" in k or k == "netdev eth1"]
+    return [k for k in machine.snapshot() if ("eth1/" in k and "flags" in k) or k == "netdev eth1"]
 
 
 def test_the_seed_is_undone_as_far_as_it_saved(machine: Machine) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from hwmgr import claims
 from hwmgr.driver import bind, unbind
-from hwmgr.inventory import inventory, look_at, pf_inventory
 from hwmgr.inuse import OpenFiles, routed_netdevs
+from hwmgr.inventory import inventory, look_at, pf_inventory
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, DpdkRequest, Kind, PciAddress, VFSettings, VFState
 from hwmgr.pci import find_vf

@@ -30,9 +30,21 @@ VECTORS = json.loads(
 FILES = [c for c in VECTORS["cases"] if "path" in c]
 LINKS = [c for c in VECTORS["cases"] if c.get("op") == "parse_ns_link"]
 CONTAINER = "7d888af4d7da943a41ee063f0606ec0b558eb583de12a165a530e392992e751c"
-KEYS = (
-    "type ipam dns DPDKMode Sharedvf dpdk cniDir if0 if0name l2enable vlan pfOnly pci_addr".split()
-)
+KEYS = [
+    "type",
+    "ipam",
+    "dns",
+    "DPDKMode",
+    "Sharedvf",
+    "dpdk",
+    "cniDir",
+    "if0",
+    "if0name",
+    "l2enable",
+    "vlan",
+    "pfOnly",
+    "pci_addr",
+]
 
 
 def adopt(path: str, value: object, **change: Any) -> Record:

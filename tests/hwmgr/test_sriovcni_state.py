@@ -1,4 +1,4 @@
-"""sriov-cni's state file: ours has its keys and types, its own of several versions is understood."""
+"""sriov-cni's state file: ours has its keys and types, and its own of any version is understood."""
 
 from __future__ import annotations
 

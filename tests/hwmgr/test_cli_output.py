@@ -1,0 +1,96 @@
+"""Tables: they fit, they keep what matters, and nothing in a file reaches the terminal raw."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from hwmgr.cli_output import Column, Output, Screen, details, render, table, text_of
+
+COLUMNS = (
+    Column("ADDRESS", "address"),
+    Column("STATE", "state"),
+    Column("OWNER", "owner", shrink=True),
+    Column("MAC", "mac", rank=2),
+    Column("VLAN", "vlan", rank=1),
+    Column("NOTE", "note", wide=True, rank=3),
+)
+ROWS = [
+    {
+        "address": "0000:01:10.0",
+        "state": "free",
+        "owner": "default/a-pod-with-a-rather-long-name-of-its-own net1",
+        "mac": "02:00:00:00:00:01",
+        "vlan": 100,
+        "note": "n" * 30,
+    },
+    {"address": "0000:01:10.2", "state": "leaked", "owner": None},
+]
+
+
+@pytest.mark.parametrize("width", range(44, 170, 7))
+@pytest.mark.parametrize("output", [Output.TABLE, Output.WIDE])
+def test_tables_fit(width: int, output: Output) -> None:
+    text = render(ROWS, COLUMNS, output, Screen(width))
+    assert max(map(len, text.splitlines())) <= width
+    assert "0000:01:10.2" in text
+    assert "leaked" in text
+
+
+def test_everything_is_shown_where_there_is_room() -> None:
+    titles = render(ROWS, COLUMNS, Output.WIDE, Screen(160)).splitlines()[0].split()
+    assert titles == [c.title for c in COLUMNS]
+
+
+def test_no_limit_without_a_terminal() -> None:
+    text = table(ROWS, COLUMNS, Screen())
+    assert str(ROWS[0]["owner"]) in text
+    assert "\x1b" not in text
+
+
+def test_columns_go_in_the_order_of_their_rank() -> None:
+    titles = table(ROWS, COLUMNS[:5], Screen(60)).splitlines()[0].split()
+    assert titles == ["ADDRESS", "STATE", "OWNER", "VLAN"]
+
+
+def test_colour_does_not_shift_columns() -> None:
+    plain = table(ROWS, COLUMNS, Screen(120))
+    coloured = table(ROWS, COLUMNS, Screen(120, colour=True))
+    assert "\x1b[31m" in coloured
+    for code in ("\x1b[31m", "\x1b[32m", "\x1b[0m"):
+        coloured = coloured.replace(code, "")
+    assert coloured == plain
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        (None, "-"), ("", "-"), ([], "-"), (0, "0"), (True, "on"), (False, "off"),
+        (["a", None], "a,-"), ("a\x1b[31m\nb", "a?[31m?b"), ("ü", "ü"),
+    ],
+)  # fmt: skip
+def test_values_as_text(value: object, text: str) -> None:
+    assert text_of(value) == text
+
+
+def test_json_and_yaml_say_the_same() -> None:
+    data = [{"a": None, "b": {"c": [1, "x\ny"]}}]
+    as_json = render([], [], Output.JSON, Screen(10), data)
+    as_yaml = render([], [], Output.YAML, Screen(10), data)
+    assert json.loads(as_json) == yaml.safe_load(as_yaml) == data
+
+
+def test_details_nest() -> None:
+    text = details({"a": 1, "bcd": {"e": None}, "l": [{"x": 1}, {"x": 2}], "m": ["p", "q"]})
+    assert text.splitlines() == [
+        "a:   1",
+        "bcd:",
+        "  e: -",
+        "l:",
+        "  x: 1",
+        "l:",
+        "  x: 2",
+        "m:   p,q",
+    ]
