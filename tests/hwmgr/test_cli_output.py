@@ -17,7 +17,7 @@ COLUMNS = (
     Column("VLAN", "vlan", rank=1),
     Column("NOTE", "note", wide=True, rank=3),
 )
-ROWS = [
+ROWS: list[dict[str, object]] = [
     {
         "address": "0000:01:10.0",
         "state": "free",

@@ -148,7 +148,12 @@ def test_one_question_to_the_kernel_for_all_vfs_of_a_pf(tmp_path: Path) -> None:
     machine = build(str(tmp_path), Nic(vfs=7))
     asked: list[str] = []
     fault = machine.netlink.fault
-    machine.netlink.fault = lambda verb: (asked.append(verb), fault(verb))[1]  # type: ignore[method-assign]
+
+    def listen(verb: str) -> int:
+        asked.append(verb)
+        return fault(verb)
+
+    machine.netlink.fault = listen  # type: ignore[method-assign]
     assert len(inventory(machine.node)) == 7
     assert sorted(asked) == ["addresses", "find", "vf_settings"]
 
