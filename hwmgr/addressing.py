@@ -39,7 +39,6 @@ def configure(
     Returns the destinations that the namespace had a route for already: those routes stay. Raises
     NamespaceError, NetlinkError.
     """
-    kept = []
     fd = open_namespace(netns_path)
     try:
         _neighbour_settings(fd, ifname)
@@ -50,9 +49,11 @@ def configure(
             links.set_up(netdev.index, up=True)
             for address in addresses:
                 links.add_address(netdev.index, address)
-            for route in routes:
-                if not links.add_route(netdev.index, route.dst, route.gateway, route.extra):
-                    kept.append(route.dst)
+            kept = [
+                route.dst
+                for route in routes
+                if not links.add_route(netdev.index, route.dst, route.gateway, route.extra)
+            ]
             if addresses:
                 links.wait_running(netdev.index, _CARRIER_SECONDS)
         for problem in announce.announce(fd, ifname, netdev.mac, addresses):

@@ -47,7 +47,7 @@ def arp_request(mac: str, ip: str) -> bytes:
 
 
 def advertisement(mac: str, ip: str) -> bytes:
-    """Return an unsolicited neighbour advertisement (RFC 4861 §4.4), checksum left to the kernel."""
+    """Return an unsolicited neighbour advertisement (RFC 4861 §4.4); checksum by the kernel."""
     head = struct.pack("!BBHI", _NA_TYPE, 0, 0, _NA_OVERRIDE)
     option = struct.pack("!BB", _TARGET_LINK_LAYER, 1) + _mac_bytes(mac)
     return head + socket.inet_pton(socket.AF_INET6, ip) + option

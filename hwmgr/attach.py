@@ -256,7 +256,7 @@ def _bind(node: Node, request: AttachRequest, record: Record) -> Attached:
         if tool and not refused:
             devbind.bind(node.sysfs, node.runner, tool, record.address, name)
         else:
-            driver.bind(node.sysfs, record.address, name)
+            driver.bind(node.sysfs, record.address, name, node.checkpoint)
     node.checkpoint("attach.bound")
     settings = record.before.settings
     return Attached(

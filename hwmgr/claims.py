@@ -1,4 +1,4 @@
-"""sriov-cni's claim files, ``pci/<PCI address>`` holding a namespace path: respected and written."""
+"""sriov-cni's claim files, ``pci/<PCI address>`` with a namespace path: respected and written."""
 
 from __future__ import annotations
 

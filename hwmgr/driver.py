@@ -9,7 +9,14 @@ from hwmgr.errors import BindError, SysfsError
 from hwmgr.pci import device_path, parse_override
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from hwmgr.sysfs import Sysfs
+
+
+def _nowhere(_name: str) -> None:
+    return
+
 
 # mlx4/mlx5 stay on their kernel driver: DPDK runs beside it ("bifurcated", mlx5 PMD guide).
 BIFURCATED_DRIVERS = frozenset({"mlx4_core", "mlx5_core"})
@@ -41,7 +48,9 @@ def check_bindable(sysfs: Sysfs, address: str, driver: str) -> None:
             raise BindError(address, driver, message)
 
 
-def bind(sysfs: Sysfs, address: str, driver: str) -> None:
+def bind(
+    sysfs: Sysfs, address: str, driver: str, checkpoint: Callable[[str], None] = _nowhere
+) -> None:
     """Give a function to a driver, without leaving a driver_override behind.
 
     Success is what the ``driver`` link says afterwards: a write to ``bind`` reports ENODEV also
@@ -50,13 +59,16 @@ def bind(sysfs: Sysfs, address: str, driver: str) -> None:
     if current_driver(sysfs, address) == driver:
         return
     unbind(sysfs, address)
+    checkpoint("bind.unbound")
     failure = ""
     code = 0
     write_override(sysfs, address, driver)
+    checkpoint("bind.override")
     try:
         sysfs.write(f"bus/pci/drivers/{driver}/bind", address)
     except SysfsError as error:
         failure, code = str(error), error.errno
+    checkpoint("bind.bound")
     write_override(sysfs, address, None)
     if current_driver(sysfs, address) != driver:
         hint = _BIND_HINTS.get(code, "see the kernel log")
@@ -89,12 +101,18 @@ def unbind(sysfs: Sysfs, address: str) -> None:
         raise BindError(address, driver, f"{driver} did not let go of it")
 
 
-def restore(sysfs: Sysfs, address: str, driver: str | None, override: str | None) -> None:
+def restore(
+    sysfs: Sysfs,
+    address: str,
+    driver: str | None,
+    override: str | None,
+    checkpoint: Callable[[str], None] = _nowhere,
+) -> None:
     """Give a function back to the driver it had, and its driver_override too. Raises BindError."""
     if driver is None:
         unbind(sysfs, address)
     else:
-        bind(sysfs, address, driver)
+        bind(sysfs, address, driver, checkpoint)
     if current_override(sysfs, address) != override:
         write_override(sysfs, address, override)
 

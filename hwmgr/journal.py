@@ -1,4 +1,4 @@
-"""The journal: one durable record per PCI function in use, written before the hardware is touched."""
+"""The journal: a durable record per PCI function in use, written before it is touched."""
 
 from __future__ import annotations
 

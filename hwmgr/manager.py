@@ -1,4 +1,4 @@
-"""The device plane's front: attach, check, detach and collect, for any number of callers at once."""
+"""The device plane's front: attach, check, detach and collect, for many callers at once."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def bring_home(node: Node, netdev: Netdev, ns_fd: int, home_fd: int, name: str) 
                 links.move(netdev.index, home_fd, f"hw{netdev.index}")
 
 
-def give_back(node: Node, links: Links, netdev: Netdev, before: Netdev) -> list[str]:
+def give_back(links: Links, netdev: Netdev, before: Netdev) -> list[str]:
     """Give a netdev in our namespace the attributes it had; return what could not be, in words."""
     problems: list[str] = []
 

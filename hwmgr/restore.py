@@ -98,7 +98,9 @@ def _driver(node: Node, record: Record) -> list[str]:
     if record.kind is not Kind.DPDK:
         return []
     before = record.before
-    driver.restore(node.sysfs, record.address, before.driver, before.driver_override)
+    driver.restore(
+        node.sysfs, record.address, before.driver, before.driver_override, node.checkpoint
+    )
     return []
 
 
@@ -169,7 +171,7 @@ def _netdevs(node: Node, record: Record) -> list[str]:
     with node.netlink.links() as links:
         for now, before in _pairs(found, wanted):
             problems += _effective_mac(node, links, record, now, before)
-            problems += netdev.give_back(node, links, now, before)
+            problems += netdev.give_back(links, now, before)
     for now, before in _pairs(here(node, record.address), wanted):
         problems += _differences(now, before)
     return problems

@@ -62,7 +62,7 @@ class Sysfs:
             raise SysfsError(f"write {value!r} to", full, error.errno or 0) from error
 
     def link_name(self, path: str) -> str | None:
-        """Return the last part of what a link points to (``driver``, ``iommu_group``, ``physfn``)."""
+        """Return the last part of a link's target (``driver``, ``iommu_group``, ``physfn``)."""
         try:
             return os.path.basename(os.readlink(f"{self.root}/{path}"))
         except (FileNotFoundError, NotADirectoryError):

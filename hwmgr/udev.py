@@ -59,7 +59,7 @@ class KernelUdev:
         return answer
 
     def settled(self, ifindex: int) -> bool:
-        """See Udev.settled. udevd writes its database entry for a netdev when its rules have run."""
+        """See Udev.settled: udevd makes a netdev's database entry when its rules have run."""
         if not os.path.exists(_UDEVD_CONTROL):
             return True
         import pyudev

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -22,9 +19,6 @@ from tests.fakes.namespaces import Namespace
 from tests.fakes.tree import Nic
 from tests.functional.harness import Bench, changes
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 pytestmark = [
     pytest.mark.functional,
     pytest.mark.skipif(os.getuid() != 0, reason="needs root: namespaces and veth"),
@@ -32,13 +26,6 @@ pytestmark = [
 every_case = pytest.mark.parametrize("case", CASES, ids=[c.name for c in CASES])
 MOVED = [c for c in CASES if c.kind is not Kind.DPDK]
 OTHER = CONTAINER.replace("c0ffee", "decade")
-
-
-@pytest.fixture
-def folder() -> Iterator[str]:
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as made:
-        yield made
 
 
 def bench_for(folder: str, case: Case, *, parents: bool = True) -> Bench:
