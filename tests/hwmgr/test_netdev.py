@@ -56,7 +56,7 @@ def test_there_and_back(machine: Machine, home_fd: int) -> None:
     netdev.bring_home(machine.node, there, pod.fd, home_fd, before.name)
     with machine.netlink.links() as links:
         now = machine.netlink.space()["eth1v0"]
-        assert netdev.give_back(machine.node, links, now, before) == []
+        assert netdev.give_back(links, now, before) == []
     after = machine.netlink.space()["eth1v0"]
     assert replace(after, altnames=()) == replace(before, altnames=())
     assert set(after.altnames) == set(before.altnames)
@@ -112,7 +112,7 @@ def test_an_altname_that_udevd_made_of_the_old_name(machine: Machine) -> None:
     machine.netlink.edit("eth1v0", name="net1", up=True, altnames=("eth1v0",))
     with machine.netlink.links() as links:
         now = machine.netlink.space()["net1"]
-        assert netdev.give_back(machine.node, links, now, before) == []
+        assert netdev.give_back(links, now, before) == []
     assert machine.netlink.space()["eth1v0"] == before
 
 
@@ -122,7 +122,7 @@ def test_what_cannot_be_given_back_is_said_and_the_rest_is_done(machine: Machine
     machine.netlink.fail("set_mtu", errno.EINVAL)
     with machine.netlink.links() as links:
         now = machine.netlink.space()["eth1v0"]
-        problems = netdev.give_back(machine.node, links, now, before)
+        problems = netdev.give_back(links, now, before)
     assert len(problems) == 1
     after = machine.netlink.space()["eth1v0"]
     assert (after.up, after.alias, after.addresses) == (True, None, before.addresses)
@@ -134,7 +134,7 @@ def test_an_altname_that_came_by_itself_is_no_problem(machine: Machine) -> None:
     with machine.netlink.links() as links:
         now = machine.netlink.space()["eth1v0"]
         machine.netlink.edit("eth1v0", altnames=("enp1s16",))
-        assert netdev.give_back(machine.node, links, now, before) == []
+        assert netdev.give_back(links, now, before) == []
 
 
 def test_a_mac_that_the_driver_takes_late_or_never(machine: Machine) -> None:
