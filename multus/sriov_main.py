@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING
 from multus.__main__ import answer_without_engine
 
 if TYPE_CHECKING:
+    from hwmgr.locks import Locks
     from multus.clock import Limits
     from multus.cnitypes import CmdArgs
     from multus.delegates import DelegateCall
     from multus.jsonfields import Json
     from multus.sriov import SriovPlugin
-    from hwmgr.locks import Locks
 
 
 def main() -> int:

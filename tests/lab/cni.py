@@ -6,10 +6,12 @@ import json
 import os
 import subprocess
 import uuid
-from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 PLUGINS = os.path.join(os.path.dirname(__file__), "plugins")
 CNI_PATH = f"{PLUGINS}:/usr/lib/cni"

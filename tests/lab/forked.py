@@ -6,14 +6,18 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Callable
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from hwmgr.node import Node, real_node
 from hwmgr.run import KernelRunner
 from multus.delegates import DelegateCall
 from multus.hardware import plugin_on
-from multus.sriov import SriovPlugin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from multus.sriov import SriovPlugin
 
 KILLED = -signal.SIGKILL
 
@@ -37,7 +41,7 @@ def in_child(work: Callable[[], None]) -> int:
         try:
             work()
             status = 0
-        except Exception:
+        except Exception:  # noqa: BLE001 a child must end here, whatever it met
             traceback.print_exc(file=sys.stderr)
         finally:
             os._exit(status)

@@ -22,7 +22,8 @@ NOT_STATE = {
 }  # fmt: skip
 FUNCTION_ATTRIBUTES = (
     "class", "vendor", "device", "enable", "driver_override", "numa_node", "sriov_numvfs",
-    "sriov_drivers_autoprobe", "sriov_totalvfs", "msi_bus", "d3cold_allowed", "broken_parity_status",
+    "sriov_drivers_autoprobe", "sriov_totalvfs", "msi_bus", "d3cold_allowed",
+    "broken_parity_status",
 )  # fmt: skip
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -53,10 +54,10 @@ def test_killed_at_every_step(kind: str, capsys: pytest.CaptureFixture[str]) -> 
         for number, name in enumerate(_steps(verb, conf), start=1):
             with pod() as one:
                 if verb == "DEL":
-                    assert forked.in_child(lambda one=one: _add(one, conf)) == 0  # type: ignore[misc]
-                killed = forked.in_child(lambda one=one: _run(verb, one, conf, number))  # type: ignore[misc]
+                    assert forked.in_child(partial(_add, one, conf)) == 0
+                killed = forked.in_child(partial(_run, verb, one, conf, number))
                 assert killed == forked.KILLED, (verb, name)
-                cured = forked.in_child(lambda one=one: _delete(one, conf))  # type: ignore[misc]
+                cured = forked.in_child(partial(_delete, one, conf))
             found = differences(before, snapshot())
             rows.append((verb, name, cured, found))
     with capsys.disabled():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,6 +17,9 @@ from hwmgr.errors import NetlinkError
 from hwmgr.model import LinkState, VFSettings, VlanProto
 from hwmgr.netlink import KernelNetlink
 from tests.lab import forked
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 pytestmark = pytest.mark.lab
 
