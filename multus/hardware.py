@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 from typing import TYPE_CHECKING
 
 from hwmgr.node import real_node
 from multus.clock import SystemClock
 from multus.invoke import ExecPlugin
-from multus.logs import one_line, send_to_syslog
+from multus.logs import node_sink, one_line
 from multus.sriov import SriovPlugin
 
 if TYPE_CHECKING:
@@ -23,11 +24,12 @@ _SYSLOG_INFO = 6
 
 def sriov_plugin(env: Mapping[str, str], config: NodeConfig) -> SriovPlugin:
     """Return the delegate for this machine; ``env`` is what IPAM plugins inherit."""
+    sink = node_sink(config.log_target, config.log_level, stderr=sys.stderr, tag="sriov")
     node = real_node(
         sysfs_root=env.get("HWMGR_SYSFS") or "/sys",
         state_dir=config.state_dir,
         dpdk_tools=config.dpdk_tools,
-        log=lambda text: send_to_syslog(_SYSLOG_INFO, one_line(text), tag="sriov"),
+        log=lambda text: sink(_SYSLOG_INFO, one_line(text)),
     )
     return plugin_on(node, node.runner, env, config.allowed_dirs)
 

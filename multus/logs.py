@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 _LEVELS = {"panic": 0, "error": 1, "verbose": 2, "debug": 3}
 _SYSLOG_DAEMON = 3 << 3  # RFC 5424, section 6.2.1: facility 3
 _SYSLOG_ERROR, _SYSLOG_INFO = 3, 6
+_NODE_LEVELS = {"error": 3, "warning": 4, "info": 6, "debug": 7}
 
 
 class Log(Protocol):
@@ -83,6 +84,29 @@ class NodeLog:
             print(line, file=self._stderr)
         except (OSError, ValueError):
             return
+
+
+def node_sink(target: str, level: str, *, stderr: TextIO, tag: str) -> Callable[[int, str], None]:
+    """Return what takes (syslog severity, line) for the node's ``log.target`` and ``log.level``.
+
+    A target is ``syslog``, ``stderr``, ``none`` or the path of a file.
+    """
+    lowest = _NODE_LEVELS.get(level, _SYSLOG_INFO)
+
+    def sink(severity: int, text: str) -> None:
+        if severity > lowest or target == "none":
+            return
+        if target == "syslog":
+            send_to_syslog(severity, text, tag=tag)
+        elif target == "stderr":
+            print(f"{tag}: {text}", file=stderr)
+        else:
+            from multus.config import LogConfig
+            from multus.logfile import append
+
+            append(LogConfig(file=target), f"{tag}: {text}")
+
+    return sink
 
 
 def one_line(text: str) -> str:

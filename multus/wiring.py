@@ -15,7 +15,7 @@ from multus.clock import Limits, SystemClock
 from multus.commands import Engine
 from multus.doors import Doors
 from multus.invoke import ExecPlugin
-from multus.logs import NodeLog, one_line, send_to_syslog
+from multus.logs import NodeLog, node_sink, one_line, send_to_syslog
 from multus.namespaces import KernelNamespaces
 from multus.networks import configured
 from multus.skel import Commands, Process, serve
@@ -68,8 +68,10 @@ def real_doors(
     """Return the doors of this machine; ``env`` is inherited by the plugins."""
     clock = SystemClock()
 
-    def open_log(config: LogConfig) -> NodeLog:
-        return NodeLog(config, syslog=send_to_syslog, stderr=sys.stderr, now=clock.now)
+    sink = node_sink(config.log_target, config.log_level, stderr=sys.stderr, tag="multus")
+
+    def open_log(keys: LogConfig) -> NodeLog:
+        return NodeLog(keys, syslog=sink, stderr=sys.stderr, now=clock.now)
 
     return Doors(
         state=StateDir(config.state_dir),
