@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from multus.jsonfields import Json
     from multus.sriovconf import SriovConf
 
+# sriov-cni logs from "info" on by default; an unknown level counts as info there.
+_INFO_LEVELS = ("info", "debug")
 _VALID_KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 
 
@@ -66,9 +68,8 @@ class SriovPlugin:
             raise error.also(not_undone, "not undone") from error
         self._node.checkpoint("sriov.done")
         files = f", {' '.join(attached.device_files)}" if attached.device_files else ""
-        self._node.log(
-            f"{attached.address} ({attached.kind}) is {ifname} of {call.container_id}{files}"
-        )
+        what = f"{attached.address} ({attached.kind})"
+        self._say(conf, f"{what} is {ifname} of {call.container_id}{files}")
         return result
 
     def _attach(
@@ -123,6 +124,7 @@ class SriovPlugin:
                 errors.append(error)
         if errors:
             raise errors[0].also(errors[1:], "also")
+        self._say(conf, f"{conf.ifname(call.ifname)} of {call.container_id} is given back")
 
     def gc(self, call: DelegateCall) -> None:
         """See PluginRunner.gc. Without a list of valid attachments nothing is known to be stale."""
@@ -154,6 +156,17 @@ class SriovPlugin:
     def release_container(self, container_id: str) -> None:
         """Take back all that a container still holds; raises CNIError when something stays held."""
         _refuse(self._manager.detach_container(container_id))
+
+    def _say(self, conf: SriovConf, text: str) -> None:
+        """Log one line, also into sriov-cni's ``logFile`` where the node allows that path."""
+        self._node.log(text)
+        if conf.log_file and conf.log_level in _INFO_LEVELS and self._may_save_in(conf.log_file):
+            from multus.config import LogConfig
+            from multus.logfile import append
+
+            fault = append(LogConfig(file=conf.log_file), f"[{conf.log_level}] {text}")
+            if fault:
+                self._node.log(fault)
 
     def _request(self, conf: SriovConf, call: DelegateCall, ifname: str) -> AttachRequest:
         pod = parse_args_leniently(call.args)

@@ -50,6 +50,8 @@ class SriovConf:
     mtu: int | None
     ipam_type: str
     cni_dir: str | None
+    log_file: str | None
+    log_level: str
     seed_style: bool
 
     def ifname(self, cni_ifname: str) -> str:
@@ -94,6 +96,8 @@ def _load(conf: Json, cni_args: str, *, lenient: bool) -> SriovConf:
         mtu=_range(fields, "mtu", 68, 65535),
         ipam_type=Fields(ipam, "ipam").text("type"),
         cni_dir=fields.text("cniDir") or None,
+        log_file=fields.text("logFile") or None,
+        log_level=_log_level(fields),
         seed_style=any(fields.present(word) for word in words_of_2018),
     )
 
@@ -197,6 +201,11 @@ def _link_state(fields: Fields) -> LinkState | None:
         return LinkState(text) if text else None
     except ValueError:
         raise FieldError(f"link_state {text!r} is none of auto, enable, disable") from None
+
+
+def _log_level(fields: Fields) -> str:
+    level = fields.text("logLevel").lower()
+    return level if level in ("panic", "error", "warning", "debug") else "info"
 
 
 def _switch(fields: Fields, name: str) -> bool | None:
