@@ -41,16 +41,22 @@ class Manager:
         """Return the records of what a container holds, of all its interfaces or of one."""
         return self.node.journal.owned_by(container_id, ifname)
 
-    def detach(self, container_id: str, ifname: str, netns_path: str | None = None) -> bool:
+    def detach(
+        self,
+        container_id: str,
+        ifname: str,
+        netns_path: str | None = None,
+        saved_dir: str | None = None,
+    ) -> bool:
         """Take back what a container holds as ``ifname``; tell whether there was anything.
 
         Where no record of ours says so, the state files of the 2018 plugin and of sriov-cni are
-        asked, so that pods which those attached can be deleted by us. A function that has a new
+        asked (also in ``saved_dir``), so that pods which those attached can be deleted by us. A function that has a new
         owner by now is not touched. Raises UndoIncomplete; calling again goes on.
         """
         found = self.held(container_id, ifname)
         if not found:
-            found = adopt.foreign_records(self.node, container_id, ifname, netns_path)
+            found = adopt.foreign_records(self.node, container_id, ifname, netns_path, saved_dir)
         problems: list[str] = []
         for record in found:
             try:
