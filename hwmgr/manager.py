@@ -51,8 +51,9 @@ class Manager:
         """Take back what a container holds as ``ifname``; tell whether there was anything.
 
         Where no record of ours says so, the state files of the 2018 plugin and of sriov-cni are
-        asked (also in ``saved_dir``), so that pods which those attached can be deleted by us. A function that has a new
-        owner by now is not touched. Raises UndoIncomplete; calling again goes on.
+        asked (also in ``saved_dir``), so that pods which those attached can be deleted by us. A
+        function that has a new owner by now is not touched. Raises UndoIncomplete; calling again
+        goes on.
         """
         found = self.held(container_id, ifname)
         if not found:

@@ -114,7 +114,13 @@ class SriovPlugin:
         conf = sriovconf.load(call.conf, call.args, for_delete=True)
         errors: list[CNIError] = []
         try:
-            self._manager.detach(call.container_id, conf.ifname(call.ifname), call.netns or None)
+            allowed = conf.cni_dir and self._may_save_in(conf.cni_dir)
+            self._manager.detach(
+                call.container_id,
+                conf.ifname(call.ifname),
+                call.netns or None,
+                conf.cni_dir if allowed else None,
+            )
         except HwmgrError as error:
             errors.append(cni_error(error))
         if conf.ipam_type and not conf.l2enable:
