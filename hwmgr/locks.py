@@ -22,9 +22,9 @@ class Locks:
         self._timeout = timeout
 
     def container(self, container_id: str) -> AbstractContextManager[None]:
-        """One call at a time for a container, whoever makes it."""
+        """One call at a time for a container, whoever makes it; its file goes with the call."""
         name = container_id[:200] + ".lock"
-        return self._state.lock("locks", "container", name, timeout=self._timeout)
+        return self._state.lock("locks", "container", name, timeout=self._timeout, remove=True)
 
     def pf(self, address: str) -> AbstractContextManager[None]:
         """One at a time chooses VFs of a PF or speaks to its driver about them.

@@ -122,28 +122,53 @@ class StateDir:
         self.remove(name)
 
     @contextmanager
-    def lock(self, *names: str, timeout: float) -> Iterator[None]:
+    def lock(self, *names: str, timeout: float, remove: bool = False) -> Iterator[None]:
         """Hold an exclusive flock(2) on a file for the block; wait at most ``timeout`` seconds.
 
         flock belongs to the open file, so a killed holder frees it, and two threads of one process
-        exclude each other too. The file is never removed: a remover could unlink the file that a
-        third party is about to lock. Raises LockTimeout with the holder's process id.
+        exclude each other too. With ``remove`` the holder unlinks the file at the end: for names
+        that never come back, where files would pile up, and where every party locks by this method
+        (a lock of a file that is not the path's any more is taken again). Raises LockTimeout with
+        the holder's process id.
         """
         path = self.path(*names)
+        deadline = time.monotonic() + timeout
+        while True:
+            fd = self._open_lock(path)
+            try:
+                _flock(fd, path, deadline, timeout)
+                if _is_at(fd, path):
+                    break
+            except BaseException:
+                os.close(fd)
+                raise
+            os.close(fd)
         try:
-            make_folders(os.path.dirname(path))
-            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise StateError(path, error.errno or 0) from error
-        try:
-            _flock(fd, path, timeout)
             yield
         finally:
+            if remove:
+                _unlink(path)
             os.close(fd)
 
+    def _open_lock(self, path: str) -> int:
+        try:
+            make_folders(os.path.dirname(path))
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            raise StateError(path, error.errno or 0) from error
 
-def _flock(fd: int, path: str, timeout: float) -> None:
-    deadline = time.monotonic() + timeout
+
+def _is_at(fd: int, path: str) -> bool:
+    """Tell whether the path still leads to the open file: its last holder may have unlinked it."""
+    try:
+        there = os.stat(path)
+    except FileNotFoundError:
+        return False
+    here = os.fstat(fd)
+    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+def _flock(fd: int, path: str, deadline: float, timeout: float) -> None:
     while True:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

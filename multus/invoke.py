@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 _BUSY_SECONDS = 6.0
 _BUSY_FIRST_WAIT = 0.05
 _EXCERPT = 200
+# Our own plugin under another type name, run by us, must not wait for the lock that we hold.
+LOCK_HELD = "HWMGR_LOCKED_CONTAINER"
 
 
 class ExecPlugin:
@@ -140,6 +142,7 @@ def plugin_env(inherited: Mapping[str, str], call: DelegateCall) -> dict[str, st
         "CNI_IFNAME": call.ifname,
         "CNI_ARGS": call.args,
         "CNI_PATH": ":".join(call.path),
+        LOCK_HELD: call.container_id,
     }
 
 

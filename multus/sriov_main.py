@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
 from multus.__main__ import answer_without_engine
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from hwmgr.locks import Locks
     from multus.clock import Limits
     from multus.cnitypes import CmdArgs
@@ -36,34 +39,39 @@ def _engine() -> SriovCommands:
     from hwmgr.store import StateDir
     from multus.clock import Limits
     from multus.hardware import sriov_plugin
+    from multus.invoke import LOCK_HELD
 
     config = load(os.environ)
     plugin = sriov_plugin(os.environ, config)
     limits = Limits(config.add_seconds, config.delegate_seconds)
-    return SriovCommands(plugin, Locks(StateDir(config.state_dir)), limits)
+    held = os.environ.get(LOCK_HELD)
+    return SriovCommands(plugin, Locks(StateDir(config.state_dir)), limits, held)
 
 
 class SriovCommands:
     """The verbs of the protocol, each one call of the delegate under the container's lock."""
 
-    def __init__(self, plugin: SriovPlugin, locks: Locks, limits: Limits) -> None:
+    def __init__(
+        self, plugin: SriovPlugin, locks: Locks, limits: Limits, held: str | None = None
+    ) -> None:
         self._plugin = plugin
         self._locks = locks
         self._limits = limits
+        self._held = held
 
     def cmd_add(self, args: CmdArgs) -> Json:
         """Attach; returns the result to print."""
-        with self._locks.container(args.container_id):
+        with self._locked(args):
             return dict(self._plugin.add(self._call(args)))
 
     def cmd_del(self, args: CmdArgs) -> None:
         """Detach."""
-        with self._locks.container(args.container_id):
+        with self._locked(args):
             self._plugin.delete(self._call(args))
 
     def cmd_check(self, args: CmdArgs) -> None:
         """Verify."""
-        with self._locks.container(args.container_id):
+        with self._locked(args):
             self._plugin.check(self._call(args))
 
     def cmd_gc(self, args: CmdArgs) -> None:
@@ -73,6 +81,12 @@ class SriovCommands:
     def cmd_status(self, args: CmdArgs) -> None:
         """Say whether an ADD could be served."""
         self._plugin.status(self._call(args))
+
+    def _locked(self, args: CmdArgs) -> AbstractContextManager[None]:
+        """Hold the container's lock, unless the multus that called us holds it already."""
+        if args.container_id == self._held:
+            return nullcontext()
+        return self._locks.container(args.container_id)
 
     def _call(self, args: CmdArgs) -> DelegateCall:
         import time
