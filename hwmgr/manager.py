@@ -80,12 +80,24 @@ class Manager:
                 problems.append(str(error))
         return problems
 
-    def collect(self, valid: Collection[str]) -> list[str]:
-        """Take back what containers not in ``valid`` hold; return what could not be, in words."""
-        stale = {r.owner.container_id for r in self.node.journal.records()} - set(valid)
+    def collect(self, valid: Collection[str], network: str | None = None) -> list[str]:
+        """Take back what containers not in ``valid`` hold; return what could not be, in words.
+
+        With ``network`` only what was attached to it: a list of valid attachments speaks of one
+        network, and a container may be on others.
+        """
+        owners = [r.owner for r in self.node.journal.records()]
+        stale = {
+            (o.container_id, o.ifname)
+            for o in owners
+            if o.container_id not in valid and network in (None, o.network)
+        }
         problems = []
-        for container_id in sorted(stale):
-            problems += self.detach_container(container_id)
+        for container_id, ifname in sorted(stale):
+            try:
+                self.detach(container_id, ifname)
+            except HwmgrError as error:
+                problems.append(str(error))
         return problems
 
     def check(self, container_id: str, ifname: str) -> Record:

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hwmgr.addressing import Route
 from multus import cnitypes
-from multus.cnitypes import CNIError
+from multus.cnitypes import CNIError, PluginFailedError, PluginNotStartedError
+from multus.invoke import find_plugin
+from multus.jsonfields import Fields
 from multus.result import ResultError, parse_result
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from multus.delegates import DelegateCall, PluginRunner
     from multus.jsonfields import Json
 
@@ -53,11 +58,20 @@ class Ipam:
         self._plugins = plugins
         self._name = name
 
+    def locate(self, call: DelegateCall) -> None:
+        """Make sure that the plugin can be found; raises PluginNotStartedError."""
+        try:
+            find_plugin(self._name, call.path)
+        except PluginNotStartedError as error:
+            raise error.within("IPAM") from error
+
     def add(self, call: DelegateCall) -> Addresses:
         """Have addresses assigned; raises CNIError with the plugin's own code."""
-        raw = self._plugins.add(replace(call, plugin=self._name))
+        with _reported():
+            raw = self._plugins.add(replace(call, plugin=self._name))
+        version = Fields(call.conf, "the configuration").text("cniVersion")
         try:
-            result = parse_result(raw, str(call.conf.get("cniVersion") or "")).convert("1.1.0")
+            result = parse_result(raw, version).convert("1.1.0")
         except ResultError as error:
             raise CNIError(cnitypes.INTERNAL, f"IPAM plugin {self._name}: {error}") from error
         data = result.data
@@ -72,16 +86,29 @@ class Ipam:
 
     def check(self, call: DelegateCall) -> None:
         """Have the plugin verify its assignment; raises CNIError."""
-        self._plugins.check(replace(call, plugin=self._name))
+        with _reported():
+            self._plugins.check(replace(call, plugin=self._name))
 
     def delete(self, call: DelegateCall) -> None:
         """Give the addresses back; raises CNIError."""
-        self._plugins.delete(replace(call, plugin=self._name))
+        with _reported():
+            self._plugins.delete(replace(call, plugin=self._name))
 
     def gc(self, call: DelegateCall) -> None:
         """Have addresses of no valid attachment freed; raises CNIError."""
-        self._plugins.gc(replace(call, plugin=self._name))
+        with _reported():
+            self._plugins.gc(replace(call, plugin=self._name))
 
     def status(self, call: DelegateCall) -> None:
         """Ask whether addresses can be assigned; raises CNIError."""
-        self._plugins.status(replace(call, plugin=self._name))
+        with _reported():
+            self._plugins.status(replace(call, plugin=self._name))
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Say of a plugin that could not be run that it failed: its caller, the delegate, has run."""
+    try:
+        yield
+    except PluginNotStartedError as error:
+        raise PluginFailedError(error.code, error.msg, error.details) from error

@@ -22,9 +22,10 @@ from hwmgr.model import USERSPACE_DRIVERS, AttachRequest, DpdkRequest, Kind
 from hwmgr.pci import find_vf, list_pfs
 from multus import cnitypes, sriovconf
 from multus.cniargs import parse_args_leniently
-from multus.cnitypes import CNIError
+from multus.cnitypes import CNIError, PluginFailedError
 from multus.ipam import Addresses, Ipam
 from multus.result import Result
+from multus.translate import to_cni
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -56,16 +57,18 @@ class SriovPlugin:
 
     def add(self, call: DelegateCall) -> Mapping[str, object]:
         """See PluginRunner.add. The device first, then its addresses; undone in reverse."""
-        conf = sriovconf.load(call.conf, call.args)
+        conf = _loaded(call)
         ifname = conf.ifname(call.ifname)
+        if conf.ipam_type and not conf.l2enable:
+            Ipam(self._plugins, conf.ipam_type).locate(call)
         not_undone: list[CNIError] = []
         try:
             with ExitStack() as undo:
                 attached, addresses = self._attach(conf, call, ifname, undo, not_undone)
                 result = _result(conf, call, ifname, attached, addresses)
                 undo.pop_all()
-        except CNIError as error:
-            raise error.also(not_undone, "not undone") from error
+        except (CNIError, ValueError) as error:
+            raise _reported(to_cni(error).also(not_undone, "not undone")) from error
         self._node.checkpoint("sriov.done")
         files = f", {' '.join(attached.device_files)}" if attached.device_files else ""
         what = f"{attached.address} ({attached.kind})"
@@ -140,8 +143,8 @@ class SriovPlugin:
         containers = {
             str(v["containerID"]) for v in valid if isinstance(v, dict) and "containerID" in v
         }
-        problems = self._manager.collect(containers)
         conf = sriovconf.load(call.conf, call.args, for_delete=True)
+        problems = self._manager.collect(containers, conf.name)
         if conf.ipam_type:
             Ipam(self._plugins, conf.ipam_type).gc(call)
         _refuse(problems)
@@ -231,6 +234,18 @@ class SriovPlugin:
             not_undone.append(error)
 
 
+def _loaded(call: DelegateCall) -> SriovConf:
+    try:
+        return sriovconf.load(call.conf, call.args)
+    except CNIError as error:
+        raise _reported(error) from error
+
+
+def _reported(error: CNIError) -> PluginFailedError:
+    """Mark an ADD's error as its own report: what it undid by itself needs no DEL to succeed."""
+    return PluginFailedError(error.code, error.msg, error.details)
+
+
 def _result(
     conf: SriovConf,
     call: DelegateCall,
@@ -252,7 +267,7 @@ def _result(
         data["ips"] = [{**ip, "interface": 0} for ip in addresses.ips]
         if addresses.routes:
             data["routes"] = list(addresses.routes)
-    dns = conf.raw.get("dns") or (addresses.dns if addresses else None)
+    dns = conf.dns or (addresses.dns if addresses else None)
     if dns:
         data["dns"] = dns
     if addresses is None and conf.cni_version in ("", "0.1.0", "0.2.0"):

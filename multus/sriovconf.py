@@ -50,6 +50,7 @@ class SriovConf:
     mtu: int | None
     ipam_type: str
     cni_dir: str | None
+    dns: Json
     log_file: str | None
     log_level: str
     seed_style: bool
@@ -62,13 +63,37 @@ class SriovConf:
 def load(conf: Json, cni_args: str = "", *, for_delete: bool = False) -> SriovConf:
     """Check a configuration; raises CNIError 7 that names the key, 4 for CNI_ARGS.
 
-    With ``for_delete`` what only ADD needs may be missing or wrong: DEL goes by the records.
+    With ``for_delete`` what only ADD needs may be missing or wrong: DEL goes by the records, and
+    must succeed where ADD refused the configuration, or the pod could never go away.
     """
     try:
-        return _load(conf, cni_args, lenient=for_delete)
+        return _load(_readable(conf) if for_delete else conf, cni_args, lenient=for_delete)
     except (FieldError, ArgsError) as error:
         code = cnitypes.INVALID_CONFIG if isinstance(error, FieldError) else 4
         raise CNIError(code, f"sriov: {error}") from error
+
+
+def _readable(conf: Json) -> Json:
+    """Return those of the members that tell what to delete; what ADD refuses is left out."""
+    fields = Fields(conf, "the configuration")
+    kept: Json = {}
+    for name, read in (
+        ("name", Fields.text),
+        ("cniVersion", Fields.text),
+        ("if0", Fields.text),
+        ("master", Fields.text),
+        ("if0name", lambda given, _name: _if0name(given)),
+        ("l2enable", Fields.flag),
+        ("cniDir", Fields.text),
+        ("logFile", Fields.text),
+        ("logLevel", Fields.text),
+        ("ipam", lambda given, name: {"type": Fields(given.mapping(name), name).text("type")}),
+    ):
+        try:
+            kept[name] = read(fields, name)
+        except FieldError:
+            continue
+    return kept
 
 
 def _load(conf: Json, cni_args: str, *, lenient: bool) -> SriovConf:
@@ -96,6 +121,7 @@ def _load(conf: Json, cni_args: str, *, lenient: bool) -> SriovConf:
         mtu=_range(fields, "mtu", 68, 65535),
         ipam_type=Fields(ipam, "ipam").text("type"),
         cni_dir=fields.text("cniDir") or None,
+        dns=fields.mapping("dns") or {},
         log_file=fields.text("logFile") or None,
         log_level=_log_level(fields),
         seed_style=any(fields.present(word) for word in words_of_2018),
@@ -104,9 +130,9 @@ def _load(conf: Json, cni_args: str, *, lenient: bool) -> SriovConf:
 
 def _device(fields: Fields, if0: str | None, *, lenient: bool) -> PciAddress | None:
     text = fields.text("deviceID")
-    device = parse_address(text) if text else None
     if lenient:
-        return device
+        return None
+    device = parse_address(text) if text else None
     if text and (device is None or device != text.lower()):
         raise FieldError(f"deviceID {text!r} is not a PCI address such as 0000:3b:02.1")
     if device is None and if0 is None:
