@@ -68,7 +68,7 @@ class Ipam:
     def add(self, call: DelegateCall) -> Addresses:
         """Have addresses assigned; raises CNIError with the plugin's own code."""
         with _reported():
-            raw = self._plugins.add(replace(call, plugin=self._name))
+            raw = self._plugins.add(self._call(call, "ADD"))
         version = Fields(call.conf, "the configuration").text("cniVersion")
         try:
             result = parse_result(raw, version).convert("1.1.0")
@@ -87,22 +87,26 @@ class Ipam:
     def check(self, call: DelegateCall) -> None:
         """Have the plugin verify its assignment; raises CNIError."""
         with _reported():
-            self._plugins.check(replace(call, plugin=self._name))
+            self._plugins.check(self._call(call, "CHECK"))
 
     def delete(self, call: DelegateCall) -> None:
         """Give the addresses back; raises CNIError."""
         with _reported():
-            self._plugins.delete(replace(call, plugin=self._name))
+            self._plugins.delete(self._call(call, "DEL"))
 
     def gc(self, call: DelegateCall) -> None:
         """Have addresses of no valid attachment freed; raises CNIError."""
         with _reported():
-            self._plugins.gc(replace(call, plugin=self._name))
+            self._plugins.gc(self._call(call, "GC"))
 
     def status(self, call: DelegateCall) -> None:
         """Ask whether addresses can be assigned; raises CNIError."""
         with _reported():
-            self._plugins.status(replace(call, plugin=self._name))
+            self._plugins.status(self._call(call, "STATUS"))
+
+    def _call(self, call: DelegateCall, verb: str) -> DelegateCall:
+        """Return the call for the IPAM plugin: an ADD that is undone asks for DEL."""
+        return replace(call, plugin=self._name, command=verb)
 
 
 @contextmanager

@@ -28,7 +28,9 @@ def test_every_listed_case_has_a_row_and_every_row_a_case() -> None:
 def test_every_row_names_a_test_that_exists() -> None:
     named = [row[-1] for row in rows("Recorded cases") + rows("Beyond the recorded cases")]
     assert len(named) > 20
-    for name in named:
+    sriov = [row[-1] for row in rows("`type: sriov`")]
+    assert len(sriov) == 5
+    for name in named + sriov:
         module, test = name.split(".")
         source = (ROOT / f"tests/multus/{module}.py").read_text()
         assert re.search(rf"^def {test}\(", source, re.MULTILINE), name
