@@ -56,13 +56,22 @@ def here(node: Node, address: str) -> tuple[Netdev, ...]:
 def inside(node: Node, ns_fd: int, address: str) -> tuple[Netdev, ...]:
     """Return the function's netdevs in another namespace, in the order of their index.
 
-    The kernel names the PCI parent of a netdev (IFLA_PARENT_DEV_NAME); where it does not, our mark
-    tells.
+    The kernel names the PCI parent of a netdev (IFLA_PARENT_DEV_NAME, Linux 5.14). Our mark counts
+    only on a kernel that does not: whoever is root in a pod can put any alias on any netdev there,
+    and must not have us take that one home.
     """
     with node.netlink.links(ns_fd) as links:
-        mine = [n for n in links.list() if n.parent == address or is_marked(n, address)]
+        everything = links.list()
+        mine = [n for n in everything if n.parent == address]
+        if not mine and not _kernel_names_parents(node):
+            mine = [n for n in everything if is_marked(n, address)]
         found = [links.get(n.index) for n in mine]
     return tuple(n for n in found if n is not None)
+
+
+def _kernel_names_parents(node: Node) -> bool:
+    with node.netlink.links() as links:
+        return any(n.parent for n in links.list())
 
 
 @contextmanager
