@@ -52,7 +52,10 @@ def test_version_imports_nothing_of_ours_but_the_list() -> None:
     assert not modules & {"json", "re", "typing", "dataclasses", "socket", *HEAVY}
 
 
-@pytest.mark.parametrize("module", ["multus.__main__", "multus.wiring", "multus.commands"])
+@pytest.mark.parametrize(
+    "module",
+    ["multus.__main__", "multus.wiring", "multus.commands", "multus.sriov_main", "multus.hardware"],
+)
 def test_the_engine_starts_without_the_heavy_modules(module: str) -> None:
     assert not modules_after(f"import {module}") & HEAVY
 

@@ -1,0 +1,169 @@
+"""The ``sriov`` executable: the protocol around the delegate, fed with anything."""
+
+from __future__ import annotations
+
+import io
+import json
+import string
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from hwmgr.locks import Locks
+from multus.clock import Limits
+from multus.skel import Process, serve
+from multus.sriov_main import SriovCommands
+from tests.fakes.tree import Nic
+from tests.multus.test_sriov_vectors import Bench, bench
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+RELAXED = settings(
+    max_examples=50,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+VERBS = st.sampled_from(["ADD", "CHECK", "DEL", "GC", "STATUS"])
+SCALARS = st.none() | st.booleans() | st.integers() | st.text(max_size=8)
+ANYTHING = st.recursive(
+    SCALARS,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner),
+    max_leaves=8,
+)
+KEYS = st.sampled_from(
+    [
+        "deviceID",
+        "if0",
+        "master",
+        "if0name",
+        "pfOnly",
+        "l2enable",
+        "dpdk",
+        "vlan",
+        "vlanQoS",
+        "vlanProto",
+        "mac",
+        "spoofchk",
+        "trust",
+        "link_state",
+        "min_tx_rate",
+        "max_tx_rate",
+        "mtu",
+        "ipam",
+        "cniDir",
+        "logFile",
+        "runtimeConfig",
+        "dns",
+    ]
+)
+
+
+@pytest.fixture
+def one(tmp_path: Path) -> Iterator[Bench]:
+    made = bench(str(tmp_path), Nic(vfs=2))
+    with closing(made.machine):
+        yield made
+
+
+def answer(one: Bench, env: dict[str, str], stdin: bytes) -> tuple[int, Any, list[str]]:
+    stdout, complaints = io.StringIO(), list[str]()
+    commands = SriovCommands(one.plugin, Locks(one.machine.state), Limits())
+    process = Process(env, io.BytesIO(stdin), stdout, io.StringIO())
+    status = serve(process, lambda: commands, complaints.append)
+    text = stdout.getvalue()
+    return status, json.loads(text) if text else None, complaints
+
+
+def env(one: Bench, **change: str) -> dict[str, str]:
+    return {
+        "CNI_COMMAND": "ADD",
+        "CNI_CONTAINERID": "c1",
+        "CNI_NETNS": one.pod.path,
+        "CNI_IFNAME": "net1",
+        "CNI_PATH": "/nonexistent",
+        **change,
+    }
+
+
+def assert_harmless(one: Bench, variables: dict[str, str], stdin: bytes) -> None:
+    """Refused with an error of the specification, or (verbs with nothing to do) a success."""
+    before = one.machine.snapshot()
+    status, said, complaints = answer(one, variables, stdin)
+    assert not any("Traceback" in line for line in complaints), complaints
+    if status:
+        assert status == 1
+        assert isinstance(said["code"], int)
+        assert said["code"] > 0
+        assert said["msg"]
+        assert "Traceback" not in said["msg"]
+    else:
+        assert variables["CNI_COMMAND"] != "ADD"
+    assert one.machine.snapshot() == before
+    assert one.machine.node.journal.addresses() == []
+
+
+@RELAXED
+@given(stdin=st.binary(max_size=200), verb=VERBS)
+def test_arbitrary_bytes(one: Bench, stdin: bytes, verb: str) -> None:
+    assert_harmless(one, env(one, CNI_COMMAND=verb), stdin)
+
+
+@RELAXED
+@given(conf=ANYTHING, verb=VERBS)
+def test_arbitrary_json(one: Bench, conf: object, verb: str) -> None:
+    assert_harmless(one, env(one, CNI_COMMAND=verb), json.dumps(conf).encode())
+
+
+@RELAXED
+@given(conf=st.dictionaries(KEYS, ANYTHING, max_size=5), verb=VERBS)
+def test_known_keys_with_arbitrary_values(one: Bench, conf: dict[str, Any], verb: str) -> None:
+    """No such configuration can be attached: none names a device that is there."""
+    stdin = json.dumps({"cniVersion": "1.1.0", "name": "n", **conf}).encode()
+    assert_harmless(one, env(one, CNI_COMMAND=verb), stdin)
+
+
+@RELAXED
+@given(
+    variables=st.dictionaries(
+        st.sampled_from(["CNI_COMMAND", "CNI_CONTAINERID", "CNI_NETNS", "CNI_IFNAME", "CNI_PATH"]),
+        st.text(alphabet=string.printable, max_size=20).filter(lambda t: "\0" not in t),
+    )
+)
+def test_arbitrary_environments(one: Bench, variables: dict[str, str]) -> None:
+    stdin = b'{"cniVersion": "1.0.0", "name": "n", "deviceID": "0000:01:10.9"}'
+    assert_harmless(one, {"CNI_COMMAND": "", **variables}, stdin)
+
+
+@RELAXED
+@given(text=st.text(alphabet=string.printable, max_size=30))
+def test_arbitrary_cni_args(one: Bench, text: str) -> None:
+    stdin = b'{"cniVersion": "1.0.0", "name": "n", "deviceID": "0000:99:10.0"}'
+    assert_harmless(one, env(one, CNI_ARGS=text), stdin)
+
+
+def test_the_verbs_of_one_life(one: Bench) -> None:
+    before = one.machine.snapshot()
+    conf = {"cniVersion": "1.1.0", "name": "n", "deviceID": Nic().vf(0)}
+    stdin = json.dumps(conf).encode()
+    status, result, _ = answer(one, env(one), stdin)
+    assert status == 0
+    assert result["interfaces"][0]["pciID"] == Nic().vf(0)
+    for verb in ("CHECK", "STATUS", "GC", "DEL", "DEL"):
+        assert answer(one, env(one, CNI_COMMAND=verb), stdin)[:2] == (0, None)
+    assert one.machine.snapshot() == before
+
+
+def test_a_lock_that_our_caller_holds_is_not_waited_for(one: Bench) -> None:
+    """multus runs us for one of its delegates while it has the container's lock."""
+    locks = Locks(one.machine.state, timeout=0.1)
+    commands = SriovCommands(one.plugin, locks, Limits(), held="c1")
+    conf = json.dumps({"cniVersion": "1.0.0", "name": "n", "deviceID": Nic().vf(0)}).encode()
+    with locks.container("c1"):
+        stdout = io.StringIO()
+        process = Process(env(one), io.BytesIO(conf), stdout, io.StringIO())
+        assert serve(process, lambda: commands, lambda _text: None) == 0
