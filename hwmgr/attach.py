@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hwmgr import allocate, claims, companions, devbind, devicefiles, driver, netdev, vfsettings
-from hwmgr.errors import BindError, DeviceBusy, HwmgrError, NetlinkError, RequestError
+from hwmgr.errors import BindError, DeviceBusy, HwmgrError, NameTaken, NetlinkError, RequestError
 from hwmgr.locate import here, inside, mark
 from hwmgr.model import (
     USERSPACE_DRIVERS,
@@ -81,6 +81,7 @@ def attach(node: Node, request: AttachRequest) -> Attached:
             request,
         )
         _check(node, request, record)
+        _refuse_twice(node, record)
         node.journal.write(record)
         node.checkpoint("attach.intended")
         try:
@@ -184,6 +185,20 @@ def _check(node: Node, request: AttachRequest, record: Record) -> None:
         raise RequestError(f"{record.address} has {len(netdevs)} netdevs; at most two are known")
     if len(netdevs) > 1 and request.kind is Kind.VF and not request.l2:
         raise RequestError(f"{record.address} has two netdevs; a shared VF needs l2enable: true")
+
+
+def _refuse_twice(node: Node, record: Record) -> None:
+    """Refuse a second device under one name: their companion files would be one file.
+
+    That file is looked at first, since it is missing in all but the odd call.
+    """
+    if not any(os.path.exists(path) for path in record.saved_files):
+        return
+    owner = record.owner
+    for other in node.journal.owned_by(owner.container_id, owner.ifname):
+        finished = other.stage is Stage.ATTACHED and other.address != record.address
+        if finished and allocate.owner_alive(node, other):
+            raise NameTaken(owner.ifname, f"the container, for {other.address}")
 
 
 def _carry_out(node: Node, request: AttachRequest, record: Record, ns_fd: int) -> Attached:

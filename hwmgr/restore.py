@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hwmgr import claims, driver, netdev, vfsettings
 from hwmgr.devicefiles import device_files
-from hwmgr.errors import HwmgrError, NetlinkError, UndoIncomplete
+from hwmgr.errors import HwmgrError, NetlinkError, StateError, UndoIncomplete
 from hwmgr.inuse import OpenFiles
 from hwmgr.locate import everywhere, here
 from hwmgr.model import Kind, Stage, VFSettings
@@ -35,15 +35,19 @@ def give_up(node: Node, record: Record, netns_path: str | None = None) -> None:
     The caller holds the locks. The record is struck last and only when the function is verified as
     it was, so that whatever ends this early, a later call goes on. After a reboot the hardware has
     forgotten everything and is not touched. Raises UndoIncomplete.
+
+    A netdev that is home but cannot have an attribute back (its name is somebody else's by now)
+    holds up the first call only: a pod must be able to go.
     """
     if record.boot_id == node.boot_id and node.sysfs.exists(device_path(record.address)):
-        if record.stage is not Stage.DETACHING:
-            record = replace(record, stage=Stage.DETACHING)
-            node.journal.write(record)
+        tried_before = record.stage is Stage.DETACHING
+        _note_detaching(node, record)
         node.checkpoint("detach.intended")
-        problems = hardware(node, record, netns_path)
-        if problems:
-            raise UndoIncomplete(record.address, problems)
+        held, unlike = hardware(node, record, netns_path)
+        if held or (unlike and not tried_before):
+            raise UndoIncomplete(record.address, held + unlike)
+        for text in unlike:
+            node.log(f"{record.address} is given up as it is: {text}")
     node.checkpoint("detach.restored")
     for path in record.saved_files:
         _remove_saved(path)
@@ -54,27 +58,42 @@ def give_up(node: Node, record: Record, netns_path: str | None = None) -> None:
     node.checkpoint("detach.struck")
 
 
-def hardware(node: Node, record: Record, netns_path: str | None = None) -> list[str]:
-    """Give driver, settings and netdevs back; return what is still wrong, in words."""
-    problems: list[str] = []
+def _note_detaching(node: Node, record: Record) -> None:
+    """Say in the record that it is being undone; on a full disk the record of before serves too."""
+    if record.stage is Stage.DETACHING:
+        return
+    try:
+        node.journal.write(replace(record, stage=Stage.DETACHING))
+    except StateError as error:
+        node.log(f"{record.address}: {error}")
 
-    def part(function: Callable[..., list[str]], *arguments: object) -> None:
+
+def hardware(
+    node: Node, record: Record, netns_path: str | None = None
+) -> tuple[list[str], list[str]]:
+    """Give driver, settings and netdevs back.
+
+    Returns in words what is still held, and what is home but not as it was.
+    """
+
+    def part(function: Callable[..., list[str]], *arguments: object) -> list[str]:
         try:
-            problems.extend(function(*arguments))
+            return function(*arguments)
         except HwmgrError as error:
-            problems.append(str(error))
+            return [str(error)]
 
+    # A driver that probes should find the admin MAC that it had; what fails now is tried again.
     part(_settings, node, record)
     node.checkpoint("detach.settings")
-    part(_driver, node, record)
+    held = part(_driver, node, record)
     node.checkpoint("detach.driver")
-    part(_come_home, node, record, netns_path)
+    held += part(_come_home, node, record, netns_path)
     node.checkpoint("detach.home")
-    part(_netdevs, node, record)
+    unlike = part(_netdevs, node, record)
     node.checkpoint("detach.netdevs")
     # A VF's own MAC is its admin MAC too on some drivers (igb), so look again when it is back.
-    part(_settings, node, record)
-    return problems
+    held += part(_settings, node, record)
+    return held, unlike
 
 
 def _settings(node: Node, record: Record) -> list[str]:
