@@ -4,40 +4,27 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwmgr import allocate, claims, companions, devbind, devicefiles, driver, netdev, vfsettings
+from hwmgr.choose import capture, select
 from hwmgr.errors import BindError, DeviceBusy, HwmgrError, NameTaken, NetlinkError, RequestError
 from hwmgr.locate import here, inside, mark
 from hwmgr.model import (
     USERSPACE_DRIVERS,
     Attached,
-    Before,
     Kind,
     Owner,
-    PciAddress,
     Record,
     Stage,
 )
 from hwmgr.netns import identity, identity_of, open_namespace
-from hwmgr.pci import find_pf, find_vf, list_vfs, pf_named
 from hwmgr.restore import give_up
 
 if TYPE_CHECKING:
-    from hwmgr.model import PF, VF, AttachRequest, Netdev
+    from hwmgr.model import AttachRequest, Netdev
     from hwmgr.node import Node
-
-
-@dataclass(frozen=True, slots=True)
-class _Chosen:
-    """The function that an attachment gets; ``index`` None for a PF."""
-
-    address: PciAddress
-    pf: PF
-    index: int | None
-    driver: str | None
-    driver_override: str | None
 
 
 def attach(node: Node, request: AttachRequest) -> Attached:
@@ -53,7 +40,7 @@ def attach(node: Node, request: AttachRequest) -> Attached:
         owner_ns = identity_of(request.netns_path, ns_fd)
         if owner_ns.same_namespace(identity("/proc/thread-self/ns/net")):
             raise RequestError(f"{request.netns_path} is the host's own network namespace")
-        chosen = _select(node, request, stack)
+        chosen = select(node, request, stack)
         record = companions.with_paths(
             Record(
                 address=chosen.address,
@@ -73,7 +60,7 @@ def attach(node: Node, request: AttachRequest) -> Attached:
                 pf_address=chosen.pf.address,
                 pf_ifname=chosen.pf.ifname,
                 index=chosen.index,
-                before=_capture(node, chosen),
+                before=capture(node, chosen),
                 settings=request.settings,
                 driver=request.dpdk.driver if request.dpdk else None,
             ),
@@ -89,81 +76,6 @@ def attach(node: Node, request: AttachRequest) -> Attached:
         except BaseException as error:
             _undo(node, record, error)
             raise
-
-
-def _select(node: Node, request: AttachRequest, locks: ExitStack) -> _Chosen:
-    whole_pf = request.whole_pf or request.kind is Kind.PF
-    if whole_pf or request.device is None:
-        pf = pf_named(node.sysfs, request.device or request.pf_name or "")
-    else:
-        pf = find_pf(node.sysfs, find_vf(node.sysfs, request.device).pf_address)
-    locks.enter_context(node.locks.pf(pf.address))
-    if whole_pf:
-        locks.enter_context(node.locks.function(pf.address))
-        return _select_pf(node, request, pf)
-    if request.device is None:
-        vf = allocate.choose(
-            node,
-            pf,
-            l2=request.l2 or request.kind is Kind.DPDK,
-            container_id=request.container_id,
-            ifname=request.ifname,
-            locks=locks,
-        )
-    else:
-        vf = find_vf(node.sysfs, request.device)
-        locks.enter_context(node.locks.function(vf.address))
-        allocate.take(node, vf.address, pf.address, request.container_id, request.ifname)
-    # A dead owner's leavings may just have been given back: read it as it is now.
-    vf = find_vf(node.sysfs, vf.address)
-    _refuse_in_use(node, vf)
-    return _Chosen(vf.address, pf, vf.index, vf.driver, vf.driver_override)
-
-
-def _select_pf(node: Node, request: AttachRequest, pf: PF) -> _Chosen:
-    """Take a whole PF; while a VF of it is somebody's it must stay, or none could be managed."""
-    allocate.take(node, pf.address, pf.address, request.container_id, request.ifname)
-    for vf in list_vfs(node.sysfs, pf.address):
-        record = node.journal.read(vf.address)
-        claim = claims.claimed_by(node.state, vf.address)
-        if record is not None and allocate.owner_alive(node, record):
-            holder = allocate.describe(record)
-        elif claim is not None and claims.is_live(claim):
-            holder = f"namespace {claim}"
-        elif vf.driver is not None and not vf.netdevs and vf.driver not in USERSPACE_DRIVERS:
-            holder = "another namespace"
-        else:
-            continue
-        message = f"its VF {vf.address} is in use by {holder}; a PF goes only as a whole"
-        raise DeviceBusy(pf.address, message, holder)
-    if request.kind is Kind.DPDK and pf.num_vfs:
-        message = (
-            f"it has {pf.num_vfs} VFs, which rebinding destroys; write 0 to sriov_numvfs first"
-        )
-        raise DeviceBusy(pf.address, message)
-    override = driver.current_override(node.sysfs, pf.address)
-    return _Chosen(pf.address, pf, None, pf.driver, override)
-
-
-def _refuse_in_use(node: Node, vf: VF) -> None:
-    for one in here(node, vf.address):
-        if one.master is not None:
-            message = f"its netdev {one.name} is enslaved on the host (to link {one.master})"
-            raise DeviceBusy(vf.address, message)
-
-
-def _capture(node: Node, chosen: _Chosen) -> Before:
-    settings = None
-    pf_netdevs = here(node, chosen.pf.address)
-    if chosen.index is not None and pf_netdevs:
-        with node.netlink.links() as links:
-            settings = links.vf_settings(pf_netdevs[0].index).get(chosen.index)
-    return Before(
-        driver=chosen.driver,
-        driver_override=chosen.driver_override,
-        settings=settings,
-        netdevs=here(node, chosen.address),
-    )
 
 
 def _check(node: Node, request: AttachRequest, record: Record) -> None:

@@ -16,8 +16,8 @@ from hwmgr.vfstate import Facts, HostNetdev, decide
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from hwmgr.links import Links
     from hwmgr.model import PF, Record, VFSettings
-    from hwmgr.netlink import Links
     from hwmgr.node import Node
 
 

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from hwmgr.errors import NameTaken, NetlinkError
 
 if TYPE_CHECKING:
+    from hwmgr.links import Links
     from hwmgr.model import Netdev
-    from hwmgr.netlink import Links
     from hwmgr.node import Node
 
 _MAC_SECONDS = 2.0

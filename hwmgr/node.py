@@ -13,7 +13,7 @@ from hwmgr.locks import Locks
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hwmgr.netlink import Netlink
+    from hwmgr.links import Netlink
     from hwmgr.run import Runner
     from hwmgr.store import StateDir
     from hwmgr.sysfs import Sysfs

@@ -22,8 +22,8 @@ from hwmgr.store import StateDir
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hwmgr.links import Links
     from hwmgr.model import Netdev, Record
-    from hwmgr.netlink import Links
     from hwmgr.node import Node
 
 _NETDEV_SECONDS = 10.0

@@ -11,7 +11,7 @@ from hwmgr.model import VFSettings, VlanProto
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hwmgr.netlink import Links
+    from hwmgr.links import Links
     from hwmgr.node import Node
 
 NO_MAC = "00:00:00:00:00:00"

@@ -14,7 +14,7 @@ from tests.fakes.machine import replace_node
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from hwmgr.netlink import Links, Netlink
+    from hwmgr.links import Links, Netlink
     from hwmgr.node import Node
     from hwmgr.run import Completed, Runner
 

@@ -23,8 +23,8 @@ from tests.fakes.vf_side import NO_MAC
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
+    from hwmgr.links import Links
     from hwmgr.model import VFSettings
-    from hwmgr.netlink import Links
 
 Key = tuple[int, int]
 
@@ -51,7 +51,7 @@ def own_key() -> Key:
 
 
 class FakeNetlink:
-    """See hwmgr.netlink.Netlink. The network half of a KernelSim: pass it to its constructor.
+    """See hwmgr.links.Netlink. The network half of a KernelSim: pass it to its constructor.
 
     ``rename_while_up`` False is Linux before 6.3. ``late`` keeps netdevs back until
     ``deliver()``, as a driver whose probe ends after the write to ``bind`` has returned.
@@ -261,7 +261,7 @@ class FakeNetlink:
 
 
 class FakeLinks:
-    """See hwmgr.netlink.Links."""
+    """See hwmgr.links.Links."""
 
     def __init__(self, netlink: FakeNetlink, key: Key) -> None:
         self._net = netlink

@@ -32,8 +32,8 @@ from tests.functional import rawlinks
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from hwmgr.links import Links
     from hwmgr.model import VFSettings
-    from hwmgr.netlink import Links
     from hwmgr.udev import Udev
     from tests.fakes.tree import Nic
 
