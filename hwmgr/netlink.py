@@ -1,7 +1,7 @@
 """The only module that speaks rtnetlink (by pyroute2): netdevs, addresses, VF settings of a PF.
 
-A ``Links`` (hwmgr.links) is bound to one namespace for its whole life. pyroute2 is imported when the
-first one is opened, since it costs more than the rest of a call together.
+A ``Links`` (hwmgr.links) is bound to one namespace for its whole life. pyroute2 is imported when
+the first one is opened, since it costs more than the rest of a call together.
 """
 
 from __future__ import annotations
