@@ -83,7 +83,7 @@ def hardware(
             return [str(error)]
 
     # A driver that probes should find the admin MAC that it had; what fails now is tried again.
-    part(_settings, node, record)
+    part(_settings, node, record, record.settings.mac)
     node.checkpoint("detach.settings")
     held = part(_driver, node, record)
     node.checkpoint("detach.driver")
@@ -92,12 +92,15 @@ def hardware(
     unlike = part(_netdevs, node, record)
     node.checkpoint("detach.netdevs")
     # A VF's own MAC is its admin MAC too on some drivers (igb), so look again when it is back.
-    held += part(_settings, node, record)
+    held += part(_settings, node, record, None)
     return held, unlike
 
 
-def _settings(node: Node, record: Record) -> list[str]:
-    """Give the PF-side settings back that were changed by us or by the pod (a trusted VF can)."""
+def _settings(node: Node, record: Record, pinned: str | None) -> list[str]:
+    """Give the PF-side settings back that were changed by us or by the pod (a trusted VF can).
+
+    ``pinned`` is the admin MAC that was set for the attachment and is to be lifted.
+    """
     before = record.before.settings
     if before is None or record.index is None:
         return []
@@ -111,7 +114,8 @@ def _settings(node: Node, record: Record) -> list[str]:
     problems: list[str] = []
     with node.netlink.links() as links:
         for pf_netdev in pf_netdevs[: max(1, len(record.before.netdevs))]:
-            problems += vfsettings.give_back(links, pf_netdev.index, record.index, before)
+            index = pf_netdev.index
+            problems += vfsettings.give_back(links, index, record.index, before, pinned)
     return problems
 
 
@@ -219,7 +223,7 @@ def _effective_mac(
     A VF may not change its MAC while the PF has pinned one and it is not trusted (EADDRNOTAVAIL on
     igb, EPERM on ixgbe and i40e), not even to the same value; so the pin is lifted meanwhile.
     """
-    if before.mac in ("", now.mac):
+    if not before.mac or (before.mac == now.mac and not _unannounced(node, links, record)):
         return []
     try:
         netdev.set_mac(node, links, now.index, before.mac)
@@ -229,6 +233,15 @@ def _effective_mac(
             return [str(error)]
         return _under_lifted_pin(node, links, record, now, before)
     return []
+
+
+def _unannounced(node: Node, links: Links, record: Record) -> bool:
+    """Tell whether lifting our pin has left the PF without a MAC for the VF."""
+    pf_netdevs = here(node, record.pf_address)
+    if record.settings.mac is None or record.index is None or not pf_netdevs:
+        return False
+    now = links.vf_settings(pf_netdevs[0].index).get(record.index)
+    return now is not None and now.mac == vfsettings.NO_MAC
 
 
 def _under_lifted_pin(

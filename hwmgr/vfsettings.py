@@ -76,12 +76,21 @@ def apply(node: Node, links: Links, pf_index: int, vf: int, wanted: VFSettings) 
         node.checkpoint(f"attach.set.{name}")
 
 
-def give_back(links: Links, pf_index: int, vf: int, before: VFSettings) -> list[str]:
-    """Set back what differs from ``before``; return what could not be, in words."""
+def give_back(
+    links: Links, pf_index: int, vf: int, before: VFSettings, pinned: str | None = None
+) -> list[str]:
+    """Set back what differs from ``before``; return what could not be, in words.
+
+    Where no admin MAC was set, igb shows the one that the VF's driver has announced. Setting zeros
+    then would take that away from the VF, which receives nothing any more until its next reset; so
+    zeros are set only in place of ``pinned``, the MAC that was set for the attachment.
+    """
     problems = []
     now = links.vf_settings(pf_index).get(vf)
     if now is None:
         return [f"PF link {pf_index} does not list VF {vf}"]
+    if before.mac == NO_MAC and now.mac != pinned:
+        before = replace(before, mac=None)
     for _name, change in steps(differences(now, before)):
         try:
             links.set_vf(pf_index, vf, change)

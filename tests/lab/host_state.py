@@ -85,6 +85,17 @@ def ip(*arguments: str, netns: str | None = None) -> list[dict[str, Any]]:
     return [entry for entry in found if entry]
 
 
+def announce_vfs() -> None:
+    """Have every VF up once: only then does its driver tell the PF its MAC, and the PF shows it."""
+    for pf in PFS:
+        subprocess.run(["ip", "link", "set", netdev_of(pf), "up"], check=True)
+    names = [netdev_of(vf) for pf in PFS for vf in vfs_of(pf)]
+    for name in names:
+        subprocess.run(["ip", "link", "set", name, "up"], check=True)
+        subprocess.run(["ip", "link", "set", name, "down"], check=True)
+    subprocess.run(["udevadm", "settle"], check=True)
+
+
 def vf_info(pf: str, index: int) -> dict[str, Any]:
     """Return what netlink says of one VF."""
     link = ip("-d", "link", "show", netdev_of(pf))[0]

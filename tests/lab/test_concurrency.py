@@ -14,7 +14,7 @@ import pytest
 from multus.cnitypes import CNIError
 from tests.lab import forked
 from tests.lab.cni import Pod, pod
-from tests.lab.host_state import PFS, differences, netdev_of, snapshot
+from tests.lab.host_state import PFS, announce_vfs, differences, netdev_of, snapshot
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 
@@ -24,8 +24,7 @@ PODS = 32
 @pytest.mark.parametrize("turn", [1, 2])
 def test_thirty_two_pods_for_seven_vfs(turn: int) -> None:
     pf = netdev_of(PFS[0])
-    subprocess.run(["ip", "link", "set", pf, "up"], check=True)
-    subprocess.run(["udevadm", "settle"], check=True)
+    announce_vfs()
     before = snapshot()
     conf: dict[str, object] = {
         "cniVersion": "1.0.0",

@@ -10,7 +10,7 @@ import pytest
 
 from tests.lab import forked
 from tests.lab.cni import Pod, pod
-from tests.lab.host_state import PFS, differences, netdev_of, snapshot, vfs_of
+from tests.lab.host_state import PFS, announce_vfs, differences, netdev_of, snapshot, vfs_of
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
@@ -44,9 +44,7 @@ def kinds() -> dict[str, dict[str, object]]:
 def test_killed_at_every_step(kind: str, capsys: pytest.CaptureFixture[str]) -> None:
     for module in ("vfio-pci",):
         subprocess.run(["modprobe", module], check=True)
-    for pf in PFS:
-        subprocess.run(["ip", "link", "set", netdev_of(pf), "up"], check=True)
-    subprocess.run(["udevadm", "settle"], check=True)
+    announce_vfs()
     before = snapshot()
     conf = kinds()[kind]
     rows = []

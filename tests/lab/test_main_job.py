@@ -12,6 +12,7 @@ import pytest
 from tests.lab.cni import Pod, pod
 from tests.lab.host_state import (
     PFS,
+    announce_vfs,
     differences,
     driver_of,
     ip,
@@ -38,9 +39,7 @@ IPAM = {
 def node() -> None:
     for module in ("igb_uio", "vfio-pci", "uio_pci_generic"):
         subprocess.run(["modprobe", module], check=True)
-    for pf in PFS:
-        subprocess.run(["ip", "link", "set", netdev_of(pf), "up"], check=True)
-    subprocess.run(["udevadm", "settle"], check=True)
+    announce_vfs()
     os.makedirs("/run/flannel", exist_ok=True)
     with open("/run/flannel/subnet.env", "w") as file:
         file.write(
@@ -272,3 +271,20 @@ def test_a_pf_stays_while_a_vf_of_it_is_in_use() -> None:
         assert "in use" in refused.value["msg"]
         assert differences(before, snapshot()) == []
         assert one.call("sriov", "DEL", vf).status == 0
+
+
+@pytest.mark.parametrize("mac", [None, "02:00:00:00:0a:05"])
+def test_a_vf_that_was_never_up_receives_after_its_first_pod(mac: str | None) -> None:
+    """The PF shows a VF's own MAC once its driver has announced it; giving back leaves it that."""
+    vf = vfs_of(PF)[5]
+    driver = f"/sys/bus/pci/drivers/{driver_of(vf)}"
+    for file in ("unbind", "bind"):
+        with open(f"{driver}/{file}", "w") as control:
+            control.write(vf)
+    subprocess.run(["udevadm", "settle"], check=True)
+    with pod() as one:
+        conf = {**SRIOV, "deviceID": vf, **({"mac": mac} if mac else {})}
+        assert one.call("sriov", "ADD", conf).status == 0
+        assert one.call("sriov", "DEL", conf).status == 0
+    own = ip("link", "show", netdev_of(vf))[0]["address"]
+    assert vf_info(PF, 5)["address"] == own
