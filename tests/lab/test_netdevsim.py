@@ -66,7 +66,8 @@ def test_every_setting_there_and_back(pf_name: str) -> None:
         assert {i: s for i, s in now.items() if i != 2} == {
             i: s for i, s in before.items() if i != 2
         }
-        assert vfsettings.give_back(links, pf.index, 2, before[2]) == []
+        pinned = EVERYTHING.mac
+        assert vfsettings.give_back(links, pf.index, 2, before[2], pinned) == []
         assert links.vf_settings(pf.index) == before
 
 
