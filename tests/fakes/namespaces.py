@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import itertools
 import os
 import threading
 
 _CLONE_NEWUSER = 0x10000000
 _CLONE_NEWNET = 0x40000000
+_NUMBERS = itertools.count()
 
 
 class Namespace:
     """An empty namespace; ``path`` leads to it from this process and from others of this user."""
 
     def __init__(self) -> None:
-        self.fd = _new_namespace()
+        made = _new_namespace()
+        # Far from the numbers that open(2) gives out: a dead namespace's path must stay dead.
+        self.fd = fcntl.fcntl(made, fcntl.F_DUPFD_CLOEXEC, 200 + next(_NUMBERS) % 700)
+        os.close(made)
         self.path = f"/proc/{os.getpid()}/fd/{self.fd}"
 
     @property
