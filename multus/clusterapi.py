@@ -1,0 +1,59 @@
+"""What the engine asks of a Kubernetes API server, and the ways in which it can fail."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from multus.jsonfields import Json
+
+
+class ApiError(Exception):
+    """The API server did not do what it was asked; ``status`` is None without a whole answer."""
+
+    def __init__(self, path: str, message: str, status: int | None = None) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+        self.message = message
+        self.status = status
+
+
+class ApiUnreachableError(ApiError):
+    """No whole answer: refused, reset, too slow, cut off."""
+
+
+class ApiForbiddenError(ApiError):
+    """The credentials are not good (401), or not good enough (403)."""
+
+
+class ApiNotFoundError(ApiError):
+    """There is no such object (404)."""
+
+
+class ApiConflictError(ApiError):
+    """The object is another by now (409): changed since it was read, or made anew."""
+
+
+class Api(Protocol):
+    """One API server; paths begin with a slash. Every method raises ApiError.
+
+    ``timeout`` is in seconds and for the whole request.
+    """
+
+    def get(self, path: str, *, timeout: float, query: Mapping[str, str] | None = None) -> Json:
+        """Return an object or a list."""
+
+    def patch(
+        self,
+        path: str,
+        body: object,
+        *,
+        timeout: float,
+        kind: Literal["merge", "json", "strategic"] = "merge",
+    ) -> Json:
+        """Change an object (RFC 7386, RFC 6902, or Kubernetes' own kind); returns it."""
+
+    def create(self, path: str, body: object, *, timeout: float) -> Json:
+        """Post a new object; returns it."""
