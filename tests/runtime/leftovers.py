@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -27,10 +28,8 @@ def children(pid: int) -> list[int]:
 
 def end(pidfd: int) -> None:
     """Kill a process, wait until it is gone and close its descriptor."""
-    try:
+    with contextlib.suppress(ProcessLookupError):
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-    except ProcessLookupError:
-        pass
     poll = select.poll()
     poll.register(pidfd, select.POLLIN)
     poll.poll(_END_SECONDS * 1000)

@@ -1,0 +1,178 @@
+"""Containerd as the caller: what it asks of multus over a pod's life, and what is left of it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from hwmgr.netns import entered
+from tests.fakes.tree import Nic
+from tests.functional.harness import Bench, changes
+from tests.runtime.cri import CriError, Pod
+from tests.runtime.rig import Rig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [
+    pytest.mark.runtime,
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces, mounts, cgroups"),
+    pytest.mark.skipif(shutil.which("containerd") is None, reason="needs scripts/bootstrap runtime"),
+]
+NIC = Nic(vfs=4)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with Rig(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def bench(tmp_path: Path) -> Iterator[Bench]:
+    (tmp_path / "bench").mkdir()
+    with closing(Bench(str(tmp_path / "bench"), NIC)) as made:
+        yield made
+
+
+@pytest.fixture
+def card_rig(tmp_path: Path, bench: Bench) -> Iterator[Rig]:
+    """A rig whose host has the bench's card; multus finds it there."""
+    facts = {"VETH_BASE": bench.base, "VETH_WIRE": bench.wire.path}
+    main = "tests/runtime/veth_main.py"
+    with Rig(tmp_path, env=facts, main=main, host=bench.host) as made:
+        yield made
+
+
+def end(rig: Rig, sandbox: str) -> None:
+    """Stop and remove a sandbox as kubelet does: more than once, for it trusts no answer."""
+    rig.cri.stop(sandbox)
+    rig.cri.stop(sandbox)
+    rig.cri.remove(sandbox)
+    rig.cri.remove(sandbox)
+
+
+def test_a_pods_life(rig: Rig) -> None:
+    rig.network(rig.bridge(isGateway=True), rig.ptp())
+    rig.containerd.start()
+    pod = Pod("web")
+    sandbox = rig.cri.run(pod)
+    assert rig.addresses(sandbox) == {"eth0": ["10.55.0.2"], "net1": ["10.66.0.2"]}
+    # The runtime takes the pod's address from the result of the first network.
+    assert rig.cri.addresses(sandbox)[0] == "10.55.0.2"
+    container = rig.cri.start(sandbox, pod, ["sleep", "600"])
+    seen = rig.cri.execute(container, "ip", "-o", "-4", "addr", "show", "net1")
+    assert "10.66.0.2/24" in seen
+    assert "0% packet loss" in rig.cri.execute(container, "ping", "-c1", "-W5", "10.55.0.1")
+    rig.cri.stop(sandbox)
+    assert rig.left() == {}
+    # DEL comes again, now with an empty CNI_NETNS and without a prevResult.
+    rig.cri.stop(sandbox)
+    rig.cri.remove(sandbox)
+    assert rig.cri.sandboxes() == {}
+    assert rig.left() == {}
+
+
+def test_a_function_of_a_card_goes_in_and_comes_back(card_rig: Rig, bench: Bench) -> None:
+    rig = card_rig
+    sriov = {
+        "name": "fast",
+        "type": "sriov",
+        "cniVersion": "1.0.0",
+        "deviceID": NIC.vf(2),
+        "vlan": 7,
+        "if0name": "net0",
+        "ipam": rig.ipam_conf("10.77.0.0/24"),
+    }
+    rig.network(rig.bridge(), sriov)
+    rig.containerd.start()
+    with entered(bench.host.fd):
+        before = bench.snapshot()
+    sandbox = rig.cri.run(Pod("fast"))
+    assert rig.addresses(sandbox) == {"eth0": ["10.55.0.2"], "net0": ["10.77.0.2"]}
+    assert f"{NIC.ifname}v2" not in rig.host_links()
+    assert bench.sim.vf_side.get(NIC.address)[2].vlan == 7
+    end(rig, sandbox)
+    with entered(bench.host.fd):
+        left = changes(before, bench.snapshot())
+    # The bridge is the host's from now on, as its plugin has it.
+    assert {name for name in left if not name.startswith("netdev br0")} == set()
+    assert rig.left() == {}
+
+
+def test_a_failed_add_leaves_nothing(rig: Rig) -> None:
+    rig.network(rig.bridge(), rig.ptp(), rig.plain("leasea"))
+    (rig.folder / "leases.leasea.fail").touch()
+    rig.containerd.start()
+    with pytest.raises(CriError, match="told to fail"):
+        rig.cri.run(Pod("never"))
+    assert rig.cri.sandboxes() == {}
+    assert rig.left() == {}
+    (rig.folder / "leases.leasea.fail").unlink()
+    sandbox = rig.cri.run(Pod("now"))
+    assert set(rig.addresses(sandbox)) == {"eth0", "net1"}
+    end(rig, sandbox)
+    assert rig.left() == {}
+
+
+def test_pods_outlive_their_runtime(rig: Rig) -> None:
+    rig.network(rig.bridge(), rig.ptp())
+    rig.containerd.start()
+    pods = [rig.cri.run(Pod(f"pod{number}")) for number in range(2)]
+    rig.containerd.kill()
+    rig.containerd.start()
+    assert set(rig.cri.sandboxes()) == set(pods)
+    assert [set(rig.addresses(sandbox)) for sandbox in pods] == [{"eth0", "net1"}] * 2
+    for sandbox in pods:
+        end(rig, sandbox)
+    assert rig.left() == {}
+
+
+def test_the_runtime_dies_while_a_pod_is_attached(rig: Rig) -> None:
+    """It knows nothing of that pod afterwards; its own network and ours still end clean."""
+    rig.network(rig.bridge(), rig.plain("gate"))
+    rig.containerd.start()
+    with ThreadPoolExecutor(1) as pool:
+        started = pool.submit(rig.cri.run, Pod("half"))
+        with open(f"{rig.gate}.asked") as asked:
+            container_id = asked.readline().strip()
+        rig.containerd.kill()
+        with pytest.raises(CriError):
+            started.result()
+    rig.containerd.start()
+    print(rig.cri.sandboxes(), container_id, rig.left())
+    for sandbox in rig.cri.sandboxes():
+        end(rig, sandbox)
+    print(rig.left())
+    assert rig.left() == {}
+
+
+def test_many_pods_at_once(rig: Rig) -> None:
+    rig.network(rig.bridge(), rig.ptp())
+    rig.containerd.start()
+    with ThreadPoolExecutor(8) as pool:
+        pods = list(pool.map(rig.cri.run, [Pod(f"pod{number}") for number in range(8)]))
+        given = [rig.addresses(sandbox) for sandbox in pods]
+        assert all(set(links) == {"eth0", "net1"} for links in given)
+        assert len({links["eth0"][0] for links in given}) == 8
+        list(pool.map(end, [rig] * 8, pods))
+    assert rig.left() == {}
+
+
+def test_ports_of_the_host(rig: Rig) -> None:
+    bridge: dict[str, Any] = rig.bridge(isGateway=True)
+    portmap = {"type": "portmap", "capabilities": {"portMappings": True}, "snat": False}
+    name = bridge.pop("name")
+    rig.network({"name": name, "cniVersion": "1.0.0", "plugins": [bridge, portmap]})
+    rig.containerd.start()
+    sandbox = rig.cri.run(Pod("web", ports=[(8055, 80)]))
+    assert "--dport 8055" in rig.nat_rules()
+    end(rig, sandbox)
+    assert "8055" not in rig.nat_rules()
+    assert rig.left() == {}
