@@ -90,27 +90,21 @@ class Containerd:
         if not self.cri.has_image(TOOLS):
             self._import_image()
 
-    def kill(self) -> None:
-        """Kill it as the kernel does, without a warning; pods and plugins live on."""
+    def kill(self, *, plugins: bool = False) -> None:
+        """Kill it as the kernel does, without a warning; pods live on, and running plugins may."""
         process = self._process
         if process is not None:
             self._orphans += leftovers.children(process.pid)
             process.kill()
             process.wait()
             self._process = None
-
-    def restart(self) -> None:
-        """Kill it and start it anew on what it left."""
-        self.kill()
-        self.start()
+        if plugins:
+            self._end_orphans()
 
     def close(self) -> None:
         """End it, its plugins, its pods; no mount, cgroup, socket or file stays."""
-        self.kill()
+        self.kill(plugins=True)
         self.cri.close()
-        for pidfd in self._orphans:
-            leftovers.end(pidfd)
-        self._orphans.clear()
         sockets = leftovers.shim_sockets(self.folder / "state")
         leftovers.end_shims(self.socket)
         leftovers.remove_cgroups(self.cgroup)
@@ -119,6 +113,10 @@ class Containerd:
         for socket in sockets:
             Path(socket).unlink(missing_ok=True)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _end_orphans(self) -> None:
+        while self._orphans:
+            leftovers.end(self._orphans.pop())
 
     def _import_image(self) -> None:
         archive = self.folder / "image.tar"

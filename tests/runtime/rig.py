@@ -76,7 +76,7 @@ class Rig:
         self.host.close()
 
     def network(self, *delegates: Mapping[str, Any], **more: Any) -> None:
-        """Write the node's one network: multus with delegates. It is read when containerd starts."""
+        """Write the node's one network, multus with delegates; containerd reads it as it starts."""
         multus = {
             "type": "multus",
             "capabilities": {"portMappings": True},

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 pytestmark = [
     pytest.mark.runtime,
     pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces, mounts, cgroups"),
-    pytest.mark.skipif(shutil.which("containerd") is None, reason="needs scripts/bootstrap runtime"),
+    pytest.mark.skipif(
+        shutil.which("containerd") is None, reason="needs scripts/bootstrap runtime"
+    ),
 ]
 NIC = Nic(vfs=4)
 
@@ -134,22 +136,26 @@ def test_pods_outlive_their_runtime(rig: Rig) -> None:
     assert rig.left() == {}
 
 
-def test_the_runtime_dies_while_a_pod_is_attached(rig: Rig) -> None:
-    """It knows nothing of that pod afterwards; its own network and ours still end clean."""
-    rig.network(rig.bridge(), rig.plain("gate"))
+@pytest.mark.parametrize("plugins", [True, False], ids=["with-its-plugins", "alone"])
+def test_the_runtime_dies_while_a_pod_is_attached(rig: Rig, *, plugins: bool) -> None:
+    """A unit with KillMode=process leaves a running ADD behind, as an orphan that nobody hears."""
+    rig.network(rig.bridge(), rig.plain("gate"), rig.ptp())
     rig.containerd.start()
     with ThreadPoolExecutor(1) as pool:
         started = pool.submit(rig.cri.run, Pod("half"))
         with open(f"{rig.gate}.asked") as asked:
             container_id = asked.readline().strip()
-        rig.containerd.kill()
+        rig.containerd.kill(plugins=plugins)
         with pytest.raises(CriError):
             started.result()
-    rig.containerd.start()
-    print(rig.cri.sandboxes(), container_id, rig.left())
-    for sandbox in rig.cri.sandboxes():
-        end(rig, sandbox)
-    print(rig.left())
+        rig.containerd.start()
+        assert list(rig.cri.sandboxes()) == [container_id]
+        assert "ipam/br/10.55.0.2" in rig.left()["files"]
+        ended = pool.submit(end, rig, container_id)
+        if not plugins:
+            with open(f"{rig.gate}.open", "w") as gate:
+                gate.write("go on\n")
+        ended.result()
     assert rig.left() == {}
 
 
