@@ -20,6 +20,15 @@ class ApiError(Exception):
         self.status = status
 
 
+class KubeconfigError(Exception):
+    """The way to the API server cannot be read; ``path`` is the file that says it."""
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}")
+        self.path = path
+        self.message = message
+
+
 class ApiUnreachableError(ApiError):
     """No whole answer: refused, reset, too slow, cut off."""
 
@@ -34,6 +43,10 @@ class ApiNotFoundError(ApiError):
 
 class ApiConflictError(ApiError):
     """The object is another by now (409): changed since it was read, or made anew."""
+
+
+class ApiNameError(ApiError):
+    """No object can have this name; nothing was asked."""
 
 
 class Api(Protocol):

@@ -1,0 +1,204 @@
+"""The one door to the Kubernetes client library: objects by path, in bounded time.
+
+Only the library's transport is used (TLS, proxies, kept connections) and, for credentials that a
+program or a provider gives, its loader of kubeconfig files. Its typed objects would cost a fifth of
+a second at every start, and lose members that they do not know, as ``plugin`` at the top level.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+from typing import TYPE_CHECKING, Any
+
+from multus import kubeconfig as kubeconfigs
+from multus.apicredentials import Credentials
+from multus.clusterapi import ApiForbiddenError, KubeconfigError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import ModuleType
+    from typing import Literal
+
+    from multus.clusterapi import Api
+    from multus.jsonfields import Json
+    from multus.kubeconfig import Access
+
+SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+_PATCHES = {
+    "merge": "application/merge-patch+json",
+    "json": "application/json-patch+json",
+    "strategic": "application/strategic-merge-patch+json",
+}
+
+
+def connect(
+    kubeconfig: str, env: Mapping[str, str], *, service_account: str = SERVICE_ACCOUNT
+) -> Api | None:
+    """Return the API server that a kubeconfig file names, or the one of the cluster we run in.
+
+    None without either. Nothing is sent yet. Raises KubeconfigError.
+    """
+    if kubeconfig:
+        access = kubeconfigs.read(kubeconfig)
+    else:
+        inside = kubeconfigs.of_pod(env, service_account)
+        if inside is None:
+            return None
+        access = inside
+    if access.by_plugin:
+        return _Server(access, _by_plugin(access))
+    return _Server(access, Credentials(access, env))
+
+
+class _PluginCredentials:
+    """What the library's own loader made of a kubeconfig file; it refreshes them itself."""
+
+    def __init__(self, settings: Any) -> None:
+        self._settings = settings
+
+    def settings(self, configuration: Any) -> Any:  # noqa: ARG002
+        return self._settings
+
+    def headers(self, path: str) -> dict[str, str]:
+        try:
+            found = self._settings.auth_settings().values()
+        except Exception as error:  # noqa: BLE001 - a provider's own kinds, unknown here
+            reason = type(error).__name__
+            raise ApiForbiddenError(path, f"no fresh credentials: {reason}") from None
+        return {each["key"]: each["value"] for each in found if each["in"] == "header"}
+
+    def close(self) -> None:
+        """Leave its files to the library, which removes them when the process ends."""
+
+
+class _Server:
+    """One API server, by the library's transport."""
+
+    def __init__(self, access: Access, credentials: Credentials | _PluginCredentials) -> None:
+        self._server = access.server
+        self._credentials = credentials
+        self._lock = threading.Lock()
+        self._pools: Any = None
+
+    def get(self, path: str, *, timeout: float, query: Mapping[str, str] | None = None) -> Json:
+        """See Api.get."""
+        if query:
+            from urllib.parse import urlencode
+
+            path = f"{path}?{urlencode(query)}"
+        return self._request("GET", path, timeout)
+
+    def patch(
+        self,
+        path: str,
+        body: object,
+        *,
+        timeout: float,
+        kind: Literal["merge", "json", "strategic"] = "merge",
+    ) -> Json:
+        """See Api.patch."""
+        return self._request("PATCH", path, timeout, body, _PATCHES[kind])
+
+    def create(self, path: str, body: object, *, timeout: float) -> Json:
+        """See Api.create."""
+        return self._request("POST", path, timeout, body, "application/json")
+
+    def close(self) -> None:
+        """Close the kept connections."""
+        with self._lock:
+            if self._pools is not None:
+                self._pools.clear()
+                self._pools = None
+            self._credentials.close()
+
+    def _request(
+        self, method: str, path: str, timeout: float, body: object = None, kind: str | None = None
+    ) -> Json:
+        from multus.apiexchange import Exchange, failure, judge
+        from multus.jsonfields import encode
+
+        headers = {"Accept": "application/json", "User-Agent": "multus"}
+        headers |= self._credentials.headers(path)
+        if kind is not None:
+            headers["Content-Type"] = kind
+        data = None if kind is None else encode(body)
+        url = self._server + path
+        try:
+            status, answer = Exchange(self._opened, method, url, headers, data, timeout).run()
+        except Exception as error:
+            known = failure(path, error)
+            if known is None:
+                raise
+            raise known from None
+        return judge(path, status, answer)
+
+    def _opened(self) -> Any:
+        with self._lock:
+            if self._pools is None:
+                transport, configuration = _transport()
+                settings = self._credentials.settings(configuration)
+                settings.socket_options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+                self._pools = transport(settings).pool_manager
+            return self._pools
+
+
+def _transport() -> tuple[Any, Any]:
+    """Return the library's RESTClientObject and Configuration.
+
+    Importing any part of the package runs its top level, which loads every typed object: 0.1 s.
+    So the parts are loaded below stand-ins for their parents, which are forgotten afterwards, and
+    a later import of the package gets the whole.
+    """
+    import sys
+    from importlib import import_module
+
+    names = ("kubernetes.client.rest", "kubernetes.client.configuration")
+    if "kubernetes" in sys.modules:
+        rest, configuration = (import_module(name) for name in names)
+        return rest.RESTClientObject, configuration.Configuration
+    try:
+        for parent in ("kubernetes", "kubernetes.client", "kubernetes.utils"):
+            sys.modules[parent] = _stand_in(parent)
+        rest, configuration = (import_module(name) for name in names)
+    except (ImportError, AttributeError):
+        # A release with other parts.
+        _forget_package()
+        rest, configuration = (import_module(name) for name in names)
+    else:
+        _forget_package()
+    return rest.RESTClientObject, configuration.Configuration
+
+
+def _stand_in(package: str) -> ModuleType:
+    from importlib.util import find_spec, module_from_spec
+
+    spec = find_spec(package)
+    if spec is None:
+        raise ImportError(name=package)
+    return module_from_spec(spec)
+
+
+def _forget_package() -> None:
+    import sys
+
+    for name in [name for name in sys.modules if name.split(".")[0] == "kubernetes"]:
+        del sys.modules[name]
+
+
+def _by_plugin(access: Access) -> _PluginCredentials:
+    """Let the library's loader ask the program or the provider. Raises KubeconfigError."""
+    from kubernetes.client import Configuration
+    from kubernetes.config import ConfigException, kube_config
+
+    path = str(access.kubeconfig)
+    settings = Configuration()
+    try:
+        kube_config.load_kube_config(path, client_configuration=settings, persist_config=False)
+    except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+        # Its messages quote the user's part of the file.
+        reason = type(error).__name__
+        raise KubeconfigError(path, f"its credentials plugin failed ({reason})") from None
+    if not settings.auth_settings() and not settings.cert_file:
+        raise KubeconfigError(path, "its credentials plugin gave neither token nor certificate")
+    return _PluginCredentials(settings)
