@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from hwmgr.netns import entered
 from tests.fakes.namespaces import Namespace
@@ -34,10 +34,20 @@ printf '{"cniVersion": "1.0.0", "interfaces": [], "ips": []}'
 _LEASE = ROOT / "tests/functional/lease_plugin.sh"
 
 
+class Host(Protocol):
+    """The namespace that containerd runs in."""
+
+    fd: int
+    path: str
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class Rig:
     """A containerd in a namespace of its own with our plugins; everything is gone at the end.
 
-    ``main`` is the program behind ``multus``; ``host`` is somebody else's namespace to use.
+    ``main`` is the program behind ``multus``, ``host`` the namespace; a new one if there is none.
     """
 
     def __init__(
@@ -46,7 +56,8 @@ class Rig:
         *,
         env: Mapping[str, str] | None = None,
         main: str = "scripts/launchers/multus",
-        host: Namespace | None = None,
+        host: Host | None = None,
+        patience: float = 1,
     ) -> None:
         self.folder, self.host = folder, host or Namespace()
         self.cni_dir, self.state_dir = folder / "multus", folder / "state"
@@ -64,7 +75,7 @@ class Rig:
             "LEASES": str(self.leases),
             "GATE": str(self.gate),
         }
-        self.containerd = Containerd(enter=enter, env={**facts, **(env or {})})
+        self.containerd = Containerd(enter=enter, env={**facts, **(env or {})}, patience=patience)
         self.cri = self.containerd.cri
         fill_bin_dir(self.containerd.bin_dir, main)
 

@@ -27,7 +27,7 @@ initrd_modules=(virtio_pci virtio_blk crc32c_generic ext4 overlay)
 guest_packages=(
     python3 busybox-static kmod udev procps mount                                    # the machine
     iproute2 ethtool pciutils dpdk iputils-ping iputils-arping tcpdump strace        # tools
-    containernetworking-plugins iptables
+    containernetworking-plugins iptables containerd runc
 )
 
 # In the environment for checking the code, of no use where the code runs.
@@ -89,7 +89,7 @@ make_root() {
     # The tar archive in between: mmdebstrap's folder would belong to whoever builds, and so would the guest's files.
     (unset APT_CONFIG && mmdebstrap -q --mode=root --variant=essential --aptopt='APT::Install-Recommends "false"' \
         --aptopt="$work/acquire.conf" --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-        --dpkgopt='path-exclude=/usr/share/locale/*' --include="$packages" bookworm "$root" "${sources[@]}" >&2)
+        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/bin/containerd-stress' --include="$packages" bookworm "$root" "${sources[@]}" >&2)
     say "root file system"
 }
 

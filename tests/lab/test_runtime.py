@@ -1,0 +1,107 @@
+"""Pods with real VFs from a real container runtime: containerd in the lab's machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from contextlib import ExitStack
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from tests.lab.host_state import (
+    PFS,
+    announce_vfs,
+    differences,
+    driver_of,
+    netdev_of,
+    snapshot,
+    vfs_of,
+)
+from tests.runtime.cri import Pod
+from tests.runtime.rig import Rig
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
+# Emulated processors: a call takes ten times as long as elsewhere.
+PATIENCE = 5
+
+
+class Machine:
+    """The namespace that has the hardware: the machine's first."""
+
+    def __init__(self) -> None:
+        self.path = "/proc/1/ns/net"
+        self.fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def close(self) -> None:
+        os.close(self.fd)
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    subprocess.run(["modprobe", "igb_uio"], check=True)
+    announce_vfs()
+    # The bridge plugin makes its bridge once and leaves it, so it is there before we look.
+    subprocess.run(["ip", "link", "add", "br0", "type", "bridge"], check=True)
+    subprocess.run(["ip", "link", "set", "br0", "up"], check=True)
+    with ExitStack() as stack:
+        stack.callback(subprocess.run, ["ip", "link", "del", "br0"], check=True)
+        yield stack.enter_context(Rig(tmp_path, host=Machine(), patience=PATIENCE))
+
+
+def kernel_vf(rig: Rig, address: str, **more: Any) -> dict[str, Any]:
+    ipam = rig.ipam_conf("18.1.0.0/24")
+    return {"name": "fast", "type": "sriov", "deviceID": address, "ipam": ipam, **more}
+
+
+def dpdk_vf(pf: str) -> dict[str, Any]:
+    dpdk = {"dpdk_driver": "igb_uio", "kernel_driver": "igbvf"}
+    return {"name": "user", "type": "sriov", "if0": netdev_of(pf), "if0name": "dpdk0", "dpdk": dpdk}
+
+
+def test_a_pod_with_functions_for_the_kernel_and_for_dpdk(rig: Rig) -> None:
+    vf = vfs_of(PFS[0])[3]
+    rig.network(rig.bridge(), kernel_vf(rig, vf, if0name="net0", vlan=100), dpdk_vf(PFS[1]))
+    rig.containerd.start()
+    before = snapshot()
+    pod = Pod("packets")
+    sandbox = rig.cri.run(pod)
+    container = rig.cri.start(sandbox, pod, ["sleep", "600"])
+    seen = rig.cri.execute(container, "ip", "-o", "-4", "addr", "show", "net0")
+    assert "18.1.0.2/24" in seen
+    assert set(rig.addresses(sandbox)) == {"eth0", "net0"}
+    assert [driver_of(each) for each in vfs_of(PFS[1])].count("igb_uio") == 1
+    assert [driver_of(each) for each in vfs_of(PFS[0])] == ["igbvf"] * 7
+    rig.cri.stop(sandbox)
+    assert differences(before, snapshot()) == []
+    rig.cri.stop(sandbox)
+    rig.cri.remove(sandbox)
+    assert rig.left() == {}
+    assert differences(before, snapshot()) == []
+
+
+def test_two_pods_talk_over_the_cards_after_their_runtime_died(rig: Rig) -> None:
+    rig.network(rig.bridge(), {**kernel_vf(rig, ""), "deviceID": None, "if0": netdev_of(PFS[0])})
+    rig.containerd.start()
+    before = snapshot()
+    pods = [Pod("left"), Pod("right")]
+    sandboxes = [rig.cri.run(pod) for pod in pods]
+    containers = [
+        rig.cri.start(sandbox, pod, ["sleep", "600"])
+        for sandbox, pod in zip(sandboxes, pods, strict=True)
+    ]
+    rig.containerd.kill()
+    rig.containerd.start()
+    (other,) = rig.addresses(sandboxes[1])["net1"]
+    # igbvf looks for its link every other second; ping goes on until it has its answer.
+    talked = rig.cri.execute(containers[0], "ping", "-I", "net1", "-c1", "-w60", other)
+    assert "1 packets received" in talked
+    for sandbox in sandboxes:
+        rig.cri.stop(sandbox)
+        rig.cri.remove(sandbox)
+    assert rig.left() == {}
+    assert differences(before, snapshot()) == []
