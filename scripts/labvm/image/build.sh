@@ -25,7 +25,7 @@ guest_modules=(
 initrd_modules=(virtio_pci virtio_blk crc32c_generic ext4 overlay)
 
 guest_packages=(
-    python3 busybox-static kmod udev procps mount                                    # the machine
+    python3 libstdc++6 busybox-static kmod udev procps mount                         # the machine; grpc needs libstdc++
     iproute2 ethtool pciutils dpdk iputils-ping iputils-arping tcpdump strace        # tools
     containernetworking-plugins iptables containerd runc
 )
