@@ -101,15 +101,14 @@ def _plain(name: str) -> str:
 def _read(path: str) -> Json | None:
     """Read one file; the links of others are not followed, nor are their pipes waited for."""
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(path, "rb", opener=_open) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise DeviceInfoError(path, "it is no regular file")
+            data = file.read(_LARGEST + 1)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
         raise DeviceInfoError(path, error.strerror or str(error)) from error
-    with os.fdopen(fd, "rb") as file:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
-            raise DeviceInfoError(path, "it is no regular file")
-        data = file.read(_LARGEST + 1)
     if len(data) > _LARGEST:
         raise DeviceInfoError(path, f"it has more than {_LARGEST} bytes")
     try:
@@ -119,3 +118,7 @@ def _read(path: str) -> Json | None:
     if not isinstance(info, dict):
         raise DeviceInfoError(path, "it is no JSON object")
     return info
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
