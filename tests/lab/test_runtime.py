@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -45,12 +44,8 @@ class Machine:
 def rig(tmp_path: Path) -> Iterator[Rig]:
     subprocess.run(["modprobe", "igb_uio"], check=True)
     announce_vfs()
-    # The bridge plugin makes its bridge once and leaves it, so it is there before we look.
-    subprocess.run(["ip", "link", "add", "br0", "type", "bridge"], check=True)
-    subprocess.run(["ip", "link", "set", "br0", "up"], check=True)
-    with ExitStack() as stack:
-        stack.callback(subprocess.run, ["ip", "link", "del", "br0"], check=True)
-        yield stack.enter_context(Rig(tmp_path, host=Machine(), patience=PATIENCE))
+    with Rig(tmp_path, host=Machine(), patience=PATIENCE) as made:
+        yield made
 
 
 def kernel_vf(rig: Rig, address: str, **more: Any) -> dict[str, Any]:
@@ -65,7 +60,7 @@ def dpdk_vf(pf: str) -> dict[str, Any]:
 
 def test_a_pod_with_functions_for_the_kernel_and_for_dpdk(rig: Rig) -> None:
     vf = vfs_of(PFS[0])[3]
-    rig.network(rig.bridge(), kernel_vf(rig, vf, if0name="net0", vlan=100), dpdk_vf(PFS[1]))
+    rig.network(rig.ptp(), kernel_vf(rig, vf, if0name="net0", vlan=100), dpdk_vf(PFS[1]))
     rig.containerd.start()
     before = snapshot()
     pod = Pod("packets")
@@ -85,7 +80,7 @@ def test_a_pod_with_functions_for_the_kernel_and_for_dpdk(rig: Rig) -> None:
 
 
 def test_two_pods_talk_over_the_cards_after_their_runtime_died(rig: Rig) -> None:
-    rig.network(rig.bridge(), {**kernel_vf(rig, ""), "deviceID": None, "if0": netdev_of(PFS[0])})
+    rig.network(rig.ptp(), {**kernel_vf(rig, ""), "deviceID": None, "if0": netdev_of(PFS[0])})
     rig.containerd.start()
     before = snapshot()
     pods = [Pod("left"), Pod("right")]
