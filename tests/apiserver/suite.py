@@ -6,7 +6,6 @@ and removes it. ``define`` makes the kinds of networks first.
 
 from __future__ import annotations
 
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -20,7 +19,6 @@ from kubernetes.client import (
     VersionApi,
 )
 from kubernetes.client.exceptions import ApiException
-from kubernetes.config import new_client_from_config
 from kubernetes.watch import Watch
 
 if TYPE_CHECKING:
@@ -396,24 +394,3 @@ CHECKS: list[Check] = [
     begins_a_watch_with_what_is_there,
     ends_a_watch_when_asked,
 ]
-
-
-def run(kubeconfig: str, definitions: list[Json]) -> list[str]:
-    """Run every check against a server; returns what failed, with the reasons."""
-    failed = []
-    with new_client_from_config(kubeconfig) as client:
-        define(client, definitions)
-        for check in CHECKS:
-            try:
-                check(client)
-            except (AssertionError, ApiException) as error:
-                failed.append(f"{check.__name__}: {type(error).__name__}: {error}")
-    return failed
-
-
-if __name__ == "__main__":
-    from multus.manifests import crds
-
-    problems = run(sys.argv[1], crds())
-    print(f"{len(CHECKS) - len(problems)} of {len(CHECKS)} passed", *problems, sep="\n")
-    sys.exit(bool(problems))

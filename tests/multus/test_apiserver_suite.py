@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from kubernetes.client import ApiClient, Configuration, CoreV1Api, CustomObjectsApi
 from kubernetes.client.exceptions import ApiException
+from kubernetes.watch import Watch
 
-from tests.apiserver import suite
+from tests.apiserver import ours, suite
 from tests.apiserver.server import ApiServer
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 CLAIM = {
     "apiVersion": "resource.k8s.io/v1",
@@ -38,6 +41,11 @@ def _client(server: ApiServer) -> Iterator[ApiClient]:
 @pytest.mark.parametrize("check", suite.CHECKS, ids=lambda check: check.__name__)
 def test_suite(check: suite.Check, client: ApiClient) -> None:
     check(client)
+
+
+@pytest.mark.parametrize("check", ours.CHECKS, ids=lambda check: check.__name__)
+def test_ours(check: ours.Check, client: ApiClient, server: ApiServer, tmp_path: Path) -> None:
+    check(client, ours.open_cluster(server.kubeconfig(tmp_path / "kubeconfig")))
 
 
 def definition(group: str, plural: str, kind: str) -> dict[str, Any]:
@@ -77,7 +85,12 @@ def test_third_party_resource() -> None:
 def test_devices(server: ApiServer, client: ApiClient) -> None:
     server.add(CLAIM)
     for node in ("node1", "node2"):
-        spec = {"nodeName": node, "driver": "d.example", "pool": {"name": node}, "devices": []}
+        spec: suite.Json = {
+            "nodeName": node,
+            "driver": "d.example",
+            "pool": {"name": node},
+            "devices": [],
+        }
         server.add({"kind": "ResourceSlice", "metadata": {"name": f"s-{node}"}, "spec": spec})
     api = CustomObjectsApi(client)
     where = ("resource.k8s.io", "v1")
@@ -100,7 +113,7 @@ def test_watch_of_a_forgotten_version(client: ApiClient, server: ApiServer) -> N
     server.add({"kind": "Node", "metadata": {"name": "node1"}})
     server.store.compact()
     with pytest.raises(ApiException) as caught:
-        for _ in suite.Watch().stream(
+        for _ in Watch().stream(
             CoreV1Api(client).list_node, resource_version="1", timeout_seconds=5
         ):
             pass
@@ -116,3 +129,11 @@ def test_faults_strike_when_they_are_due(client: ApiClient, server: ApiServer) -
     assert read("node1").metadata.name == "node1"
     assert server.asked() == ["GET /api/v1/nodes/node1"] * 3
     assert [each.status for each in server.requests] == [200, 503, 200]
+
+
+def test_all_of_it_as_a_program(server: ApiServer, tmp_path: Path) -> None:
+    """As it is run on a real server."""
+    kubeconfig = server.kubeconfig(tmp_path / "kubeconfig")
+    definitions = tmp_path / "definitions.json"
+    definitions.write_text(json.dumps([definition("kubernetes.com", "networks", "Network")]))
+    assert ours.main(kubeconfig, str(definitions)) == 0
