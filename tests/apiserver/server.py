@@ -41,6 +41,7 @@ class ApiServer:
         self.faults = Faults()
         self.token = token
         self.requests: list[Request] = []
+        self.connections = 0
         self.ending = threading.Event()
         self._tls = tls
         self._address = ("127.0.0.1", 0)
@@ -158,6 +159,7 @@ class _Http(ThreadingHTTPServer):
             request = self._tls.wrap_socket(request, server_side=True)
         with self._lock:
             self._open.add(request)
+            self.api.connections += 1
         try:
             super().finish_request(request, client_address)
         finally:
