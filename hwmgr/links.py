@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Protocol
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from contextlib import AbstractContextManager
 
     from hwmgr.model import Netdev, VFSettings
+
+
+@dataclass(frozen=True, slots=True)
+class DefaultRoute:
+    """One default route of the main table; ``request`` is what rtnetlink needs to name it again."""
+
+    index: int
+    gateway: str | None
+    metric: int
+    request: Mapping[str, Any]
 
 
 class Links(Protocol):
@@ -68,6 +79,15 @@ class Links(Protocol):
         self, index: int, dst: str, gateway: str | None, extra: Mapping[str, int]
     ) -> bool:
         """Add a route by the netdev; False when that destination is routed already (it stays)."""
+
+    def default_routes(self, *, v6: bool) -> tuple[DefaultRoute, ...]:
+        """Return the unicast default routes of one family in the main table, by any netdev."""
+
+    def remove_default_route(self, route: DefaultRoute) -> None:
+        """Remove one of them."""
+
+    def add_default_route(self, route: DefaultRoute) -> None:
+        """Put one back that was removed."""
 
     def wait_running(self, index: int, timeout: float) -> bool:
         """Wait at most ``timeout`` s until a netdev has carrier; tell whether it has."""

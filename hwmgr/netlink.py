@@ -14,6 +14,7 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from hwmgr.errors import NetlinkError
+from hwmgr.links import DefaultRoute
 from hwmgr.model import LinkState, Netdev, VFSettings, VlanProto
 from hwmgr.netns import entered
 
@@ -29,6 +30,9 @@ _RTMGRP_LINK = 1
 # per-VF counters make the answer of a PF with many VFs larger than a u16 attribute can be.
 _EXT_MASK = 1 | 8
 _RT_SCOPE_UNIVERSE = 0
+_RT_TABLE_MAIN = 254
+_RTN_UNICAST = 1
+_RTNH_F_ONLINK = 4
 _ETHERTYPE = {VlanProto.DOT1Q: 0x8100, VlanProto.DOT1AD: 0x88A8}
 _LINK_STATES = (LinkState.AUTO, LinkState.ENABLE, LinkState.DISABLE)
 _UNSET = 0xFFFFFFFF  # rtnl_fill_vfinfo() starts from memset(-1): the driver did not say
@@ -149,6 +153,25 @@ class _KernelLinks:
         text = f"add route {dst} by link {index}"
         return self._call(text, self._route.route, "add", tolerate=(17,), **request) is not None
 
+    def default_routes(self, *, v6: bool) -> tuple[DefaultRoute, ...]:
+        family = socket.AF_INET6 if v6 else socket.AF_INET
+        listed = self._call("list routes", self._route.route, "dump", family=family)
+        return tuple(
+            _default_route(message)
+            for message in listed
+            if message["dst_len"] == 0
+            and message["type"] == _RTN_UNICAST
+            and message.get_attr("RTA_TABLE", message["table"]) == _RT_TABLE_MAIN
+        )
+
+    def remove_default_route(self, route: DefaultRoute) -> None:
+        text = f"remove default route by link {route.index}"
+        self._call(text, self._route.route, "del", tolerate=(3,), **route.request)
+
+    def add_default_route(self, route: DefaultRoute) -> None:
+        text = f"put default route by link {route.index} back"
+        self._call(text, self._route.route, "add", tolerate=(17,), **route.request)
+
     def wait_running(self, index: int, timeout: float) -> bool:
         deadline = time.monotonic() + timeout
         with (
@@ -207,6 +230,34 @@ class _KernelLinks:
 def _address(message: Any) -> str:
     ip = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
     return f"{ip}/{message['prefixlen']}"
+
+
+def _default_route(message: Any) -> DefaultRoute:
+    """Read one; a multipath route is named by its hops alone, so they go back as they came."""
+    hops = message.get_attr("RTA_MULTIPATH") or ()
+    request: dict[str, Any] = {
+        "dst": "::/0" if message["family"] == socket.AF_INET6 else "0.0.0.0/0",
+        "family": message["family"],
+        "proto": message["proto"],
+        "scope": message["scope"],
+        "priority": message.get_attr("RTA_PRIORITY"),
+        "oif": message.get_attr("RTA_OIF"),
+        "gateway": message.get_attr("RTA_GATEWAY"),
+        "prefsrc": message.get_attr("RTA_PREFSRC"),
+        "flags": message["flags"] & _RTNH_F_ONLINK,
+    }
+    if hops:
+        request["multipath"] = [
+            {"oif": hop["oif"], "gateway": hop.get_attr("RTA_GATEWAY"), "hops": hop["hops"]}
+            for hop in hops
+        ]
+    given = {key: value for key, value in request.items() if value is not None}
+    return DefaultRoute(
+        index=int(message.get_attr("RTA_OIF") or (hops[0]["oif"] if hops else 0)),
+        gateway=message.get_attr("RTA_GATEWAY"),
+        metric=int(message.get_attr("RTA_PRIORITY") or 0),
+        request=given,
+    )
 
 
 def _netdev(message: Any, addresses: tuple[str, ...]) -> Netdev:

@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 DEFAULT_PATH = "/etc/hwmgr/config.yaml"
 LOG_LEVELS = ("error", "warning", "info", "debug")
 _LOG_TARGETS = ("syslog", "stderr", "none")
-_KNOWN = ("allowed_dirs", "dpdk_tools", "log", "state_dir", "time_limits")
+_KNOWN = ("allowed_dirs", "dpdk_tools", "log", "missing_device", "state_dir", "time_limits")
+_LIMITS = ("add", "delegate", "api_request", "api")
+_MISSING_DEVICE = ("fail", "ignore")
 # kubelet ends a call after two minutes; the answer must be there before.
 _LONGEST_SECONDS = 115.0
 
@@ -26,13 +28,18 @@ class NodeConfig:
     """What the administrator of this node has decided.
 
     ``allowed_dirs`` are the folders that ``cniDir`` and ``logFile`` of a Network object may name;
-    ``log_target`` is ``syslog``, ``stderr``, ``none`` or an absolute path.
+    ``log_target`` is ``syslog``, ``stderr``, ``none`` or an absolute path. ``missing_device`` is
+    ``fail`` or ``ignore``: what happens to a pod whose network wants a device that kubelet did not
+    give it.
     """
 
     state_dir: str = "/var/lib/cni/sriov"
     dpdk_tools: tuple[str, ...] = DISTRIBUTION_TOOLS
     add_seconds: float = 90.0
     delegate_seconds: float = 60.0
+    api_request_seconds: float | None = None
+    api_seconds: float | None = None
+    missing_device: str = "fail"
     allowed_dirs: tuple[str, ...] = ("/var/lib/cni",)
     log_target: str = "syslog"
     log_level: str = "info"
@@ -97,10 +104,14 @@ def _check(path: str, value: dict[str, Any]) -> dict[str, Any]:
     for key in ("dpdk_tools", "allowed_dirs"):
         if key in value:
             found[key] = _folders(value[key], key, problems)
-    limits = _section(value, "time_limits", ("add", "delegate"), problems)
-    for key in ("add", "delegate"):
+    limits = _section(value, "time_limits", _LIMITS, problems)
+    for key in _LIMITS:
         if key in limits:
             found[f"{key}_seconds"] = _seconds(limits[key], f"time_limits.{key}", problems)
+    if "missing_device" in value:
+        found["missing_device"] = value["missing_device"]
+        if value["missing_device"] not in _MISSING_DEVICE:
+            problems.append("missing_device: must be one of " + ", ".join(_MISSING_DEVICE))
     log = _section(value, "log", ("target", "level"), problems)
     if "target" in log and log["target"] not in _LOG_TARGETS:
         words = ", ".join(_LOG_TARGETS)

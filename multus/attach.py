@@ -1,13 +1,16 @@
-"""Attach a container to its networks in order, and undo all of them if one fails."""
+"""Attach a container to its networks in order, and undo all of them if anything fails."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from multus import default_routes
 from multus import version as versions
 from multus.cnitypes import PluginFailedError, PluginNotStartedError
 from multus.intents import Phase, Record, Step, StepState
 from multus.jsonfields import Fields
+from multus.report import info_path, write_status
 from multus.result import Result, ResultError
 from multus.savedstate import CachedResult
 from multus.translate import to_cni
@@ -17,11 +20,16 @@ if TYPE_CHECKING:
     from multus.chain import Attachment
     from multus.config import NetConf
     from multus.delegates import Delegate
+    from multus.pods import Pod
     from multus.session import Session
 
 
-def attach(session: Session, items: list[Attachment], netns: NetnsIdentity) -> list[Result]:
-    """Run every delegate; returns their results in order.
+def attach(
+    session: Session, items: list[Attachment], netns: NetnsIdentity, pod: Pod | None
+) -> list[Result]:
+    """Run every delegate, set the pod's default routes, write its network-status.
+
+    Returns the results in order, as they are after that. ``pod`` is None outside Kubernetes.
 
     The journal knows of each one before it runs. On failure those that began are undone, last
     first, and the first error is raised; what could not be undone stays in the journal and is
@@ -36,11 +44,16 @@ def attach(session: Session, items: list[Attachment], netns: NetnsIdentity) -> l
         session.doors.checkpoint("add.scratch")
         record = record.marked(0, StepState.STARTED)
         results = []
+        last = Phase.ADDING if pod or default_routes.wanted(items) else Phase.ATTACHED
         for index, item in enumerate(items):
             results.append(_attach_one(session, item, index))
-            record = _advanced(record, index)
+            record = _advanced(record, index, last)
             session.intents.save(record)
             session.doors.checkpoint(f"add.delegate.{index}.added")
+        if last is Phase.ADDING:
+            results = _finished(session, items, results, pod)
+            session.intents.save(replace(record, phase=Phase.ATTACHED))
+            session.doors.checkpoint("add.attached")
     except Exception as error:
         record = _as_far_as_it_came(record, error)
         undone = session.undo.run(record, session.args.netns, session.deadlines, "undo")
@@ -85,12 +98,20 @@ def _attach_one(session: Session, item: Attachment, index: int) -> Result:
     deadline = session.deadlines.for_attach(doors.clock.monotonic())
     name = f"add.delegate.{index}"
     doors.checkpoint(f"{name}.started")
+    _copy_device_info(session, item)
+    item = _with_requests_as_args(item)
     result = doors.chains.add(
         item,
         session.path,
         deadline,
         lambda plugin: doors.checkpoint(f"{name}.plugin.{plugin}.ran"),
     )
+    _save_result(session, item, result)
+    doors.checkpoint(f"{name}.cached")
+    return result
+
+
+def _save_result(session: Session, item: Attachment, result: Result) -> None:
     session.saved.save_result(
         CachedResult(
             container_id=item.container_id,
@@ -103,8 +124,41 @@ def _attach_one(session: Session, item: Attachment, index: int) -> Result:
             result=result.data,
         )
     )
-    doors.checkpoint(f"{name}.cached")
-    return result
+
+
+def _with_requests_as_args(item: Attachment) -> Attachment:
+    """Say MAC and addresses in CNI_ARGS too, for plugins from before there were capabilities.
+
+    Only an ADD gets them, as with multus-cni; the values have been checked as addresses.
+    """
+    request = item.delegate.request
+    pairs = (("MAC", request.mac), ("IP", ",".join(request.ips)))
+    return replace(item, cni_args=item.cni_args + tuple(pair for pair in pairs if pair[1]))
+
+
+def _copy_device_info(session: Session, item: Attachment) -> None:
+    """Offer the plugin what the device plugin said of the device; it can do without."""
+    delegate, path = item.delegate, info_path(item)
+    if delegate.device_id and delegate.resource_name and path:
+        problem = session.doors.device_info.begin(delegate.resource_name, delegate.device_id, path)
+        if problem:
+            session.log.problem(f"{item.where()}: {problem}")
+
+
+def _finished(
+    session: Session, items: list[Attachment], results: list[Result], pod: Pod | None
+) -> list[Result]:
+    """Do what needs all networks to be there; returns the results as they are after it."""
+    doors = session.doors
+    changed = default_routes.take(doors.routes, items, results)
+    for item, before, after in zip(items, results, changed, strict=True):
+        if after is not before:
+            _save_result(session, item, after)
+    doors.checkpoint("add.routes")
+    if pod is not None:
+        write_status(pod, items, changed, doors.device_info, session.log)
+        doors.checkpoint("add.status")
+    return changed
 
 
 def _as_far_as_it_came(record: Record, error: Exception) -> Record:
@@ -118,11 +172,9 @@ def _as_far_as_it_came(record: Record, error: Exception) -> Record:
     return record
 
 
-def _advanced(record: Record, index: int) -> Record:
+def _advanced(record: Record, index: int, last: Phase) -> Record:
     """Mark one step done and the next one begun in a single write; after the last, the whole."""
-    from dataclasses import replace
-
     record = record.marked(index, StepState.ADDED)
     if index + 1 < len(record.steps):
         return record.marked(index + 1, StepState.STARTED)
-    return replace(record, phase=Phase.ATTACHED)
+    return replace(record, phase=last)

@@ -10,9 +10,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import HwmgrError, LockTimeout, RecordTorn
-from multus import known
+from multus import known, podview
 from multus import version as versions
 from multus.chain import Attachment
+from multus.clusterapi import ApiError
 from multus.cnitypes import CNIError, valid_name
 from multus.delegates import load_delegate
 from multus.jsonfields import FieldError, Fields, Json
@@ -20,6 +21,8 @@ from multus.translate import to_cni
 from multus.undo import namespace_to_clean
 
 if TYPE_CHECKING:
+    from multus.config import NetConf
+    from multus.delegates import Delegate
     from multus.intents import Record
     from multus.session import Session
 
@@ -36,6 +39,7 @@ class Collection:
         self._session = session
         self._valid = valid
         self._records: dict[str, Record] = {}
+        self._networks: dict[str, Delegate] = {}
         self._busy: set[str] = set()
         self.freed = 0
 
@@ -75,6 +79,7 @@ class Collection:
         problems: list[CNIError] = []
         session = self._session
         networks = {delegate.conf_name or session.conf.name for delegate in session.conf.delegates}
+        networks |= set(self._networks)
         for cached in session.saved.results():
             alive = cached.container_id in {*self._valid, *self._busy, *self._records}
             if alive or cached.network not in networks:
@@ -98,23 +103,41 @@ class Collection:
         return problems
 
     def tell_plugins(self) -> list[CNIError]:
-        """Have the plugins of every configured network collect; returns what failed."""
+        """Have the plugins of every network collect: the node's own, and those of any pod.
+
+        Returns what failed.
+        """
         problems: list[CNIError] = []
         session = self._session
-        for index, delegate in enumerate(session.conf.delegates):
+        for name, delegate in self._all_networks().items():
             try:
-                complete = delegate.completed(
-                    session.conf.name, session.conf.cni_version or versions.FALLBACK
-                )
-                plugins = complete.plugin_list()
+                plugins = delegate.plugin_list()
                 if plugins.disable_gc or not versions.knows(plugins.cni_version, "GC"):
                     continue
-                valid = self._valid_of(plugins.name, index)
                 deadline = session.deadlines.for_attach(session.doors.clock.monotonic())
-                session.doors.chains.gc(complete, valid, session.path, deadline)
+                session.doors.chains.gc(delegate, self._valid_of(name), session.path, deadline)
             except (CNIError, HwmgrError, ValueError) as error:
                 problems.append(to_cni(error))
         return problems
+
+    def _all_networks(self) -> dict[str, Delegate]:
+        """Return the networks by name: the node's own come first and win."""
+        conf = self._session.conf
+        version = conf.cni_version or versions.FALLBACK
+        own = [delegate.completed(conf.name, version) for delegate in self._configured()]
+        named = {delegate.plugin_list().name: delegate for delegate in own}
+        return {**named, **{k: v for k, v in self._networks.items() if k not in named}}
+
+    def _configured(self) -> list[Delegate]:
+        session = self._session
+        if session.conf.delegates:
+            return list(session.conf.delegates)
+        try:
+            return [podview.default_network(session)]
+        except (CNIError, ApiError) as error:
+            # The records name the networks of every pod that there is; this one may have none.
+            session.log.problem(f"GC without the default network: {to_cni(error).msg}")
+            return []
 
     def _visit(self, container_id: str) -> list[CNIError]:
         session = self._session
@@ -122,6 +145,9 @@ class Collection:
             record = self._record(container_id)
             if record is None:
                 return []
+            for step in record.steps:
+                delegate = step.attachment.delegate
+                self._networks[delegate.plugin_list().name] = delegate
             if container_id in self._valid or not self._ours(record):
                 self._records[container_id] = record
                 return []
@@ -144,7 +170,7 @@ class Collection:
         args = replace(
             session.args, container_id=container_id, ifname=ifnames[0], netns="", args=""
         )
-        found = known.find(session.doors, session.intents, session.saved, session.conf, args)
+        found = known.find(replace(session, args=args))
         return found.record if found else None
 
     def _ours(self, record: Record) -> bool:
@@ -152,16 +178,22 @@ class Collection:
         conf = self._session.conf
         return (record.network, record.cni_dir) == (conf.name, conf.cni_dir)
 
-    def _valid_of(self, network: str, index: int) -> list[Json]:
+    def _valid_of(self, network: str) -> list[Json]:
         """Return the valid attachments of one network, with its own interface names."""
         valid: list[Json] = []
+        conf = self._session.conf
         for container_id in dict.fromkeys([*self._valid, *self._records, *sorted(self._busy)]):
             record = self._records.get(container_id)
             if record is None:
+                places = [i for i, d in enumerate(conf.delegates) if _named(d, conf) == network]
                 given = self._valid.get(container_id) or [_USUAL_IFNAME]
-                names = given if index == 0 else [f"net{index}"]
+                names = [name for i in places for name in (given if i == 0 else [f"net{i}"])]
             else:
                 items = [step.attachment for step in record.steps]
                 names = [i.ifname for i in items if i.delegate.plugin_list().name == network]
             valid.extend({"containerID": container_id, "ifname": name} for name in names)
         return valid
+
+
+def _named(delegate: Delegate, conf: NetConf) -> str:
+    return delegate.conf_name or conf.name

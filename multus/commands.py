@@ -6,9 +6,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import HwmgrError, RecordTorn
-from multus import cnitypes, known
+from multus import cnitypes, known, podview
 from multus import version as versions
 from multus.attach import attach, printed
+from multus.clusterapi import ApiError
 from multus.cniargs import ArgsError, parse_args
 from multus.cnitypes import CNIError
 from multus.collect import Collection
@@ -17,6 +18,8 @@ from multus.intents import Phase
 from multus.jsonfields import FieldError
 from multus.namespaces import OWN_NAMESPACE
 from multus.plan import plan_attachments
+from multus.podview import PodGoneError
+from multus.report import tell_attached
 from multus.session import Session
 from multus.translate import to_cni
 from multus.undo import namespace_to_clean
@@ -41,26 +44,32 @@ class Engine:
     def cmd_add(self, args: CmdArgs) -> Json:
         """Attach the container to all its networks, or to none; returns the master's result."""
         session = self._begin(args)
-        pod = _pod(args)
-        delegates = self._doors.networks(session.conf, pod)
+        k8s = _k8s_args(args)
         session.wait_until_ready()
-        items = plan_attachments(session.conf, delegates, args, pod)
+        try:
+            view = podview.see(session, k8s)
+        except PodGoneError:
+            session.log.did(f"ADD {args.container_id}: its pod is gone, nothing is attached")
+            return _nothing_attached(session.conf, args)
+        items = plan_attachments(session.conf, list(view.selected.delegates), args, k8s)
         for item in items:
             self._doors.chains.locate(item, session.path)
         with session.locked(args.container_id):
             netns = self._namespace(args)
             self._finish_earlier_call(session, netns)
             self._refuse_taken_names(args, items)
-            results = attach(session, items, netns)
+            results = attach(session, items, netns, view.pod)
+        if view.pod is not None:
+            tell_attached(view.pod, items, results)
         names = ", ".join(f"{item.delegate.name} as {item.ifname}" for item in items)
         session.log.did(f"ADD {args.container_id} {args.netns}: attached {names}")
-        return printed(session.conf, delegates[0], results[0]).data
+        return printed(session.conf, view.selected.delegates[0], results[0]).data
 
     def cmd_del(self, args: CmdArgs) -> None:
         """Detach the container from everything it holds; error if anything is still held."""
         session = self._begin_delete(args)
         with session.locked(args.container_id):
-            found = known.find(self._doors, session.intents, session.saved, session.conf, args)
+            found = known.find(session, lambda: podview.delegates_for_delete(session))
             if found is not None and found.record.ifname != args.ifname:
                 session.log.did(f"DEL {args.container_id}: not attached as {args.ifname}")
                 return
@@ -119,11 +128,12 @@ class Engine:
             except HwmgrError as error:
                 raise CNIError(cnitypes.NOT_AVAILABLE, error.message) from error
         try:
-            delegates = self._doors.networks(session.conf, _pod(args))
-        except CNIError as error:
-            raise CNIError(cnitypes.NOT_AVAILABLE, error.msg, error.details) from error
+            delegate = podview.default_network(session)
+        except (CNIError, ApiError) as error:
+            failure = to_cni(error)
+            raise CNIError(cnitypes.NOT_AVAILABLE, failure.msg, failure.details) from error
         session.wait_until_ready()
-        default = delegates[0].completed(
+        default = delegate.completed(
             session.conf.name, session.conf.cni_version or versions.FALLBACK
         )
         if versions.knows(default.plugin_list().cni_version, "STATUS"):
@@ -215,9 +225,9 @@ class Engine:
 
     def _record_to_check(self, session: Session) -> Record:
         args = session.args
-        found = known.find(self._doors, session.intents, session.saved, session.conf, args)
+        found = known.find(session)
         if found is None or found.record.ifname != args.ifname:
-            return known.configured(self._doors, session.saved, session.conf, args)
+            return known.configured(session, session.conf.delegates)
         if found.record.phase is not Phase.ATTACHED:
             raise CNIError(
                 cnitypes.INTERNAL,
@@ -227,7 +237,16 @@ class Engine:
         return found.record
 
 
-def _pod(args: CmdArgs) -> K8sArgs:
+def _nothing_attached(conf: NetConf, args: CmdArgs) -> Json:
+    """Return the result for a pod that is gone: the runtime wants one, and will DEL soon."""
+    return {
+        "cniVersion": conf.cni_version or versions.OLDEST,
+        "interfaces": [{"name": args.ifname, "sandbox": args.netns}],
+        "ips": [{"address": "0.0.0.0/0", "gateway": "0.0.0.0"}],  # noqa: S104 no socket
+    }
+
+
+def _k8s_args(args: CmdArgs) -> K8sArgs:
     try:
         return parse_args(args.args)
     except ArgsError as error:

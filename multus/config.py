@@ -101,6 +101,8 @@ def _raw(data: bytes) -> Json:
 
 def _delegates(fields: Fields) -> tuple[Delegate, ...]:
     confs = fields.objects("delegates")
+    if not confs and fields.text("kubeconfig"):
+        return ()  # as Multus 1 had it: the pod's annotation names all of its networks
     if not confs:
         raise FieldError("the configuration has neither delegates nor a clusterNetwork")
     delegates = [load_delegate(conf) for conf in confs]

@@ -31,6 +31,7 @@ class Delegate:
     """One network to attach: the configuration of a plugin or list, and what the pod wants of it.
 
     ``conf`` is the complete configuration and is what gets saved; everything else describes it.
+    ``filter_v4`` and ``filter_v6``: another network of the pod may have the default route.
     """
 
     conf: Json
@@ -42,6 +43,8 @@ class Delegate:
     request: Request = Request()
     device_id: str = ""
     resource_name: str = ""
+    filter_v4: bool = False
+    filter_v6: bool = False
 
     @property
     def cni_version(self) -> str:

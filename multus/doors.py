@@ -11,11 +11,14 @@ if TYPE_CHECKING:
     from hwmgr.store import StateDir
     from multus.chain import Chains
     from multus.clock import Clock, Limits
-    from multus.cniargs import K8sArgs
-    from multus.config import LogConfig, NetConf
-    from multus.delegates import Delegate
+    from multus.cluster import Cluster
+    from multus.config import LogConfig
+    from multus.deviceinfo import DeviceInfo
+    from multus.devices import Devices
     from multus.logs import Log
     from multus.namespaces import Namespaces
+    from multus.pods import Pod
+    from multus.routes import Routes
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,14 +26,19 @@ class Doors:
     """The engine's surroundings; two engines with different doors can live in one process.
 
     ``state`` is the node's state directory, ``open_state`` opens another one (a ``cniDir``).
-    ``checkpoint`` hears the name of every durable step; tests end the process there.
+    ``connect`` opens the API server of a kubeconfig, None when there is no cluster; ``devices``
+    are those that kubelet gave to a pod. ``checkpoint`` hears the name of every durable step; tests
+    end the process there.
     """
 
     state: StateDir
     open_state: Callable[[str], StateDir]
     chains: Chains
     namespaces: Namespaces
-    networks: Callable[[NetConf, K8sArgs], list[Delegate]]
+    connect: Callable[[str], Cluster | None]
+    devices: Callable[[Pod], Devices]
+    device_info: DeviceInfo
+    routes: Routes
     clock: Clock
     boot_id: str
     open_log: Callable[[LogConfig], Log]

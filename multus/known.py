@@ -11,12 +11,12 @@ from multus.intents import Phase, Record, Step, StepState
 from multus.plan import plan_configured, plan_saved
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from multus.chain import Attachment
-    from multus.cnitypes import CmdArgs
-    from multus.config import NetConf
-    from multus.doors import Doors
-    from multus.intents import Intents
+    from multus.delegates import Delegate
     from multus.savedstate import SavedState
+    from multus.session import Session
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,58 +27,59 @@ class Known:
     certain: bool
 
 
-def find(
-    doors: Doors, intents: Intents, saved: SavedState, conf: NetConf, args: CmdArgs
-) -> Known | None:
+def find(session: Session, rebuild: Callable[[], tuple[Delegate, ...]] = tuple) -> Known | None:
     """Return what is known of the call's container, None when nothing is.
 
     The attachments carry the CNI_NETNS of the call. A damaged record is no reason to forget what
-    the container holds: the next source is asked instead, in the end the configured delegates.
+    the container holds: the next source is asked instead, in the end ``rebuild``, which says what
+    the pod would be given today, and the configured delegates.
     """
+    args, log = session.args, session.log
     torn = False
     try:
-        record = intents.load(args.container_id)
+        record = session.intents.load(args.container_id)
         if record is not None:
             return Known(record, certain=True)
     except RecordTorn as error:
-        doors.open_log(conf.log).problem(error.message)
+        log.problem(error.message)
         torn = True
     try:
-        delegates = saved.load_scratch(args.container_id)
+        delegates = session.saved.load_scratch(args.container_id)
         if delegates is not None:
-            items = plan_saved(conf, delegates, args, parse_args_leniently(args.args))
-            return Known(_adopted(doors, saved, conf, args, items), certain=True)
+            pod = parse_args_leniently(args.args)
+            items = plan_saved(session.conf, delegates, args, pod)
+            return Known(_adopted(session, items), certain=True)
     except RecordTorn as error:
-        doors.open_log(conf.log).problem(error.message)
+        log.problem(error.message)
         torn = True
-    if torn and conf.delegates:
-        return Known(configured(doors, saved, conf, args), certain=False)
+    delegates_today = rebuild() or (session.conf.delegates if torn else ())
+    if delegates_today:
+        return Known(configured(session, delegates_today), certain=False)
     return None
 
 
-def configured(doors: Doors, saved: SavedState, conf: NetConf, args: CmdArgs) -> Record:
-    """Return the record that an ADD with this configuration would have left."""
-    pod = parse_args_leniently(args.args)
-    items = plan_configured(conf, list(conf.delegates), args, pod)
-    return _adopted(doors, saved, conf, args, items)
+def configured(session: Session, delegates: tuple[Delegate, ...]) -> Record:
+    """Return the record that an ADD with these delegates would have left."""
+    pod = parse_args_leniently(session.args.args)
+    items = plan_configured(session.conf, list(delegates), session.args, pod)
+    return _adopted(session, items)
 
 
-def _adopted(
-    doors: Doors, saved: SavedState, conf: NetConf, args: CmdArgs, items: list[Attachment]
-) -> Record:
+def _adopted(session: Session, items: list[Attachment]) -> Record:
     """Make a record of what somebody else attached."""
+    args, conf = session.args, session.conf
     return Record(
         container_id=args.container_id,
         ifname=args.ifname,
         network=conf.name,
         cni_dir=conf.cni_dir,
-        boot_id=doors.boot_id,
+        boot_id=session.doors.boot_id,
         netns_path=args.netns,
         netns=None,
-        since=doors.clock.now(),
+        since=session.doors.clock.now(),
         phase=Phase.ATTACHED,
         steps=tuple(
-            Step(_with_cached_capabilities(saved, item), StepState.ADDED) for item in items
+            Step(_with_cached_capabilities(session.saved, item), StepState.ADDED) for item in items
         ),
     )
 

@@ -132,8 +132,8 @@ def scratch_entry(delegate: Delegate) -> Json:
     entry.update({name: value for name, value in optional.items() if value})
     if request.gateways is not None:
         entry["default-route"] = list(request.gateways)
-    entry["IsFilterV4Gateway"] = False
-    entry["IsFilterV6Gateway"] = False
+    entry["IsFilterV4Gateway"] = delegate.filter_v4
+    entry["IsFilterV6Gateway"] = delegate.filter_v6
     if delegate.device_id:
         entry["deviceID"] = delegate.device_id
     if delegate.resource_name:
@@ -165,6 +165,8 @@ def delegate_of_entry(entry: object, *, master: bool) -> Delegate:
         request=request,
         device_id=fields.text("deviceID"),
         resource_name=fields.text("resourceName"),
+        filter_v4=fields.flag("IsFilterV4Gateway"),
+        filter_v6=fields.flag("IsFilterV6Gateway"),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hwmgr.errors import HwmgrError, LockTimeout, NamespaceError
 from multus import cnitypes
+from multus.clusterapi import ApiError, ApiNameError
 from multus.cnitypes import CNIError, UnforeseenError
 from multus.jsonfields import FieldError
 from multus.result import ResultError
@@ -17,6 +18,11 @@ def to_cni(error: Exception) -> CNIError:
         return CNIError(cnitypes.TRY_AGAIN_LATER, error.message)
     if isinstance(error, NamespaceError):
         return CNIError(cnitypes.INVALID_NETNS, error.message)
+    if isinstance(error, ApiNameError):
+        return CNIError(cnitypes.INVALID_CONFIG, str(error))
+    if isinstance(error, ApiError):
+        # Whatever it is, an administrator or time can mend it, and the runtime comes again.
+        return CNIError(cnitypes.TRY_AGAIN_LATER, f"Kubernetes API: {error}")
     if isinstance(error, HwmgrError):
         return CNIError(cnitypes.INTERNAL, error.message)
     if isinstance(error, FieldError):

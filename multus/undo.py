@@ -108,6 +108,10 @@ class Undo:
             item, self._path, deadline, self.result_of(item), step.failed_at
         )
         self._saved.remove_result(_network(item), item.container_id, item.ifname)
+        delegate = item.delegate
+        if delegate.device_id:
+            info = self._doors.device_info
+            info.remove(info.cni_path(delegate.name, item.container_id, item.ifname))
         return excused
 
     def _forget(self, container_id: str, keep_record: bool) -> list[CNIError]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwmgr import nodeconfig
@@ -13,19 +14,24 @@ from hwmgr.store import StateDir
 from multus.chain import Chains
 from multus.clock import Limits, SystemClock
 from multus.commands import Engine
+from multus.deviceinfo import DeviceInfo
 from multus.doors import Doors
 from multus.invoke import ExecPlugin
 from multus.logs import NodeLog, node_sink, one_line, send_to_syslog
 from multus.namespaces import KernelNamespaces
-from multus.networks import configured
+from multus.routes import KernelRoutes
 from multus.skel import Commands, Process, serve
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from hwmgr.nodeconfig import NodeConfig
+    from multus.clock import Clock
+    from multus.cluster import Cluster
     from multus.config import LogConfig
     from multus.delegates import PluginRunner
+    from multus.devices import Devices
+    from multus.pods import Pod
 
 _SYSLOG_ERROR = 3
 
@@ -78,13 +84,45 @@ def real_doors(
         open_state=StateDir,
         chains=Chains(ExecPlugin(KernelRunner(), env, clock), in_process or {}),
         namespaces=KernelNamespaces(),
-        networks=configured,
+        connect=lambda kubeconfig: _connect(kubeconfig, env, clock, config),
+        devices=lambda pod: _devices(pod, clock, config),
+        device_info=DeviceInfo(),
+        routes=KernelRoutes(),
         clock=clock,
         boot_id=read_boot_id(),
         open_log=open_log,
         checkpoint=checkpoint,
         limits=limits or Limits(config.add_seconds, config.delegate_seconds),
     )
+
+
+def _connect(
+    kubeconfig: str, env: Mapping[str, str], clock: Clock, config: NodeConfig
+) -> Cluster | None:
+    """Open the API server; without a kubeconfig and outside a cluster nothing is imported."""
+    if not kubeconfig and not env.get("KUBERNETES_SERVICE_HOST"):
+        return None
+    from multus.cluster import ApiLimits, Cluster
+    from multus.k8sclient import connect
+
+    api = connect(kubeconfig, env)
+    usual = ApiLimits()
+    limits = replace(
+        usual,
+        request=config.api_request_seconds or usual.request,
+        whole=config.api_seconds or usual.whole,
+    )
+    return None if api is None else Cluster(api, clock, limits)
+
+
+def _devices(pod: Pod, clock: Clock, config: NodeConfig) -> Devices:
+    from multus.devices import KUBELET_SECONDS, Devices, KubeletDevices
+
+    def ask() -> Mapping[str, Sequence[str]]:
+        deadline = clock.monotonic() + KUBELET_SECONDS
+        return KubeletDevices(clock).of_pod(pod.raw, pod.cluster, deadline)
+
+    return Devices(ask, strict=config.missing_device == "fail")
 
 
 def _complain(text: str) -> None:

@@ -23,7 +23,7 @@ from tests.fakes.vf_side import NO_MAC
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from hwmgr.links import Links
+    from hwmgr.links import DefaultRoute, Links
     from hwmgr.model import VFSettings
 
 Key = tuple[int, int]
@@ -389,6 +389,15 @@ class FakeLinks:
         with self._call("add_route", index, dst, gateway):
             self._port(index)
             return True
+
+    def default_routes(self, *, v6: bool) -> tuple[DefaultRoute, ...]:
+        return ()
+
+    def remove_default_route(self, route: DefaultRoute) -> None:
+        raise NotImplementedError
+
+    def add_default_route(self, route: DefaultRoute) -> None:
+        raise NotImplementedError
 
     def wait_running(self, index: int, timeout: float) -> bool:
         with self._call("wait_running", index):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import json
+import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,12 +15,16 @@ from hwmgr.run import Completed, KernelRunner, Runner
 from hwmgr.store import StateDir
 from multus.chain import Chains
 from multus.clock import Limits
+from multus.cluster import ApiLimits, Cluster
+from multus.clusterapi import KubeconfigError
 from multus.commands import Engine
+from multus.deviceinfo import ROOT, DeviceInfo
+from multus.devices import Devices, KubeletDevices
 from multus.doors import Doors
 from multus.invoke import ExecPlugin
 from multus.namespaces import OWN_NAMESPACE
-from multus.networks import configured
 from multus.skel import Process, serve
+from tests.multus.fake_api import FakeApi
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -27,6 +32,8 @@ if TYPE_CHECKING:
 
     from multus.config import LogConfig
     from multus.delegates import DelegateCall, PluginRunner
+    from multus.jsonfields import Json
+    from multus.pods import Pod
 
 OWN = NetnsIdentity(OWN_NAMESPACE, 4, 1)
 
@@ -161,6 +168,32 @@ class RecordingPlugin:
         self.released.append(container_id)
 
 
+class MovedDeviceInfo(DeviceInfo):
+    """Device information in a folder of the test, under the paths that everybody knows."""
+
+    def begin(self, resource: str, device_id: str, path: str) -> str | None:
+        return super().begin(resource, device_id, self._moved(path))
+
+    def read(self, path: str) -> Json | None:
+        return super().read(self._moved(path))
+
+    def _moved(self, path: str) -> str:
+        return path.replace(ROOT, os.path.dirname(self._plugins))
+
+
+class FakeRoutes:
+    """Keeps who took the default route; ``error`` is raised instead."""
+
+    def __init__(self) -> None:
+        self.taken: list[tuple[str, str, tuple[str, ...]]] = []
+        self.error: Exception | None = None
+
+    def take_default(self, netns: str, ifname: str, gateways: Sequence[str]) -> None:
+        if self.error:
+            raise self.error
+        self.taken.append((netns, ifname, tuple(gateways)))
+
+
 @dataclass
 class Answer:
     """How a call ended."""
@@ -192,6 +225,10 @@ class World:
     complaints: list[str] = field(default_factory=list)
     boot_id: str = "boot-1"
     limits: Limits = field(default_factory=Limits)
+    api: FakeApi = field(default_factory=FakeApi)
+    routes: FakeRoutes = field(default_factory=FakeRoutes)
+    strict: bool = True
+    kubeconfigs: set[str] = field(default_factory=lambda: {"/kubeconfig"})
 
     def __post_init__(self) -> None:
         self.bin.mkdir(exist_ok=True)
@@ -207,6 +244,19 @@ class World:
     @property
     def state_dir(self) -> Path:
         return self.root / "state"
+
+    def connect(self, kubeconfig: str) -> Cluster | None:
+        """Open the fake API server for the kubeconfigs that exist."""
+        if not kubeconfig:
+            return None
+        if kubeconfig not in self.kubeconfigs:
+            raise KubeconfigError(kubeconfig, "No such file or directory")
+        return Cluster(self.api, self.clock, ApiLimits())
+
+    def devices(self, pod: Pod) -> Devices:
+        """Return what the fake kubelet's checkpoint gives to a pod."""
+        kubelet = KubeletDevices(self.clock, "/nonexistent", str(self.root / "checkpoint"))
+        return Devices(lambda: kubelet.of_pod(pod.raw, pod.cluster, 1e9), strict=self.strict)
 
     def plugin(self, *names: str, script: str = "#!/bin/sh\nexit 1\n") -> None:
         """Put executable files where plugins are looked for."""
@@ -228,7 +278,10 @@ class World:
                 open_state=StateDir,
                 chains=Chains(plugins, self.in_process),
                 namespaces=self.namespaces,
-                networks=configured,
+                connect=self.connect,
+                devices=self.devices,
+                device_info=MovedDeviceInfo(str(self.root / "devinfo")),
+                routes=self.routes,
                 clock=clock,
                 boot_id=self.boot_id,
                 open_log=open_log,

@@ -236,12 +236,6 @@ def test_a_list_that_fails_half_way_is_deleted_as_a_whole(world: World, runner: 
     assert world.files() == []
 
 
-def test_kubeconfig_is_refused_rather_than_ignored(world: World, runner: FakeRunner) -> None:
-    answer = world.cni("ADD", conf(A, kubeconfig="/etc/kubernetes/admin.conf"))
-    assert answer.code == 7
-    assert runner.ran == []
-
-
 def test_in_process_plugins_are_used_by_type(world: World, runner: FakeRunner) -> None:
     plugin = RecordingPlugin()
     world.in_process["sriov"] = lambda: plugin

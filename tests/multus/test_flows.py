@@ -15,18 +15,24 @@ from typing import Any
 
 import pytest
 
+from tests.multus.fake_api import NADS, PODS, FakeApi
 from tests.multus.fakes import FakeNamespaces, World, real_runner
 from tests.multus.vectors import DEVIATIONS, cases
 
 NETNS = "/run/netns/flow"
 PLUGIN = Path(__file__).with_name("fake_plugin.py")
-FLOWS = cases("flows_thin_nok8s")
+FLOWS = ("flows_thin_nok8s", "flows_k8s")
+STATUS = "k8s.v1.cni.cncf.io/network-status"
 
 
 def flow_params() -> list[Any]:
-    listed = DEVIATIONS.get("flows_thin_nok8s", {})
+    return [param for name in FLOWS for param in params_of(name)]
+
+
+def params_of(name_of_file: str) -> list[Any]:
+    listed = dict(DEVIATIONS.get(name_of_file, {}))
     params = []
-    for case in FLOWS:
+    for case in cases(name_of_file):
         for index in range(len(case["steps"])):
             for mode in ("takeover", "own"):
                 name = f"{case['id']}.{index}.{mode}"
@@ -45,11 +51,19 @@ class Scenario:
     def __init__(self, root: Path, name: str) -> None:
         self.work = root / name
         self.work.mkdir()
+        self.root = root
         namespaces = FakeNamespaces(**{NETNS: 7})
         self.world = World(root, runner=real_runner(), namespaces=namespaces)
-        for plugin in ("plugA", "plugB", "plugC"):
+        for plugin in ("plugA", "plugB", "plugC", "passthru"):
             shutil.copy(PLUGIN, self.world.bin / plugin)
-        self.words = {"@WORK@": str(root), "@BIN@": str(self.world.bin), "@NETNS@": NETNS}
+        self.words = {
+            "@WORK@": str(root),
+            "@BIN@": str(self.world.bin),
+            "@NETNS@": NETNS,
+            "@KUBECONFIG_UNREACHABLE@": "/unreachable",
+            "@KUBECONFIG@": "/kubeconfig",
+            "@APISERVER@": "http://api",
+        }
 
     def fill(self, value: Any) -> Any:
         text = json.dumps(value)
@@ -70,20 +84,63 @@ class Scenario:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_text(content)
 
+    def describe_devices(self, checkpoint: dict[str, Any]) -> None:
+        """Write the files that the device plugin of the record had written."""
+        folder = self.root / "devinfo" / "dp"
+        folder.mkdir(parents=True, exist_ok=True)
+        for resource, ids in checkpoint["Data"]["RegisteredDevices"].items():
+            for name in ids:
+                info = {"type": "pci", "version": "1.1.0", "pci": {"pci-address": name}}
+                file = f"{resource}-{name}-device.json".replace("/", "-")
+                (folder / file).write_text(json.dumps(info))
+
+    def serve(self, held: dict[str, Any] | None) -> None:
+        """Have the API server hold what it held in the record."""
+        api = FakeApi()
+        for pod in (held or {}).get("pods") or []:
+            api.put(PODS, pod)
+        for nad in (held or {}).get("nads") or []:
+            api.put(NADS, nad)
+        api.fail = (held or {}).get("fail")
+        api.conflicts = (held or {}).get("conflicts") or 0
+        self.world.api = api
+
     def run(self, step: dict[str, Any]) -> dict[str, Any]:
         """Make the call of a step and return what can be compared with the record."""
         config = self.fill(step["config"])
+        self.serve(step.get("kube_before"))
+        kubeconfig = config.get("kubeconfig") if isinstance(config, dict) else None
+        if kubeconfig == "/unreachable":
+            self.world.api.fail = 0
+        self.world.kubeconfigs = {"/kubeconfig", "/unreachable"}
+        self.world.strict = False  # as the reference does it
+        checkpoint = self.work / "ck.json"
+        if checkpoint.exists():
+            shutil.copy(checkpoint, self.root / "checkpoint")
+            self.describe_devices(json.loads(checkpoint.read_text()))
         stdin = config if isinstance(config, str) else json.dumps(config)
         env = {**self.fill(step["env"]), "FAKE_PLUGIN_WORK": str(self.work), "PATH": "/usr/bin"}
         answer = self.world.call(env, stdin.encode())
         calls = self.work / "calls"
         lines = calls.read_text().splitlines() if calls.exists() else []
+        messages = [str(event["message"]) for event in self.world.api.events]
         return {
             "rc": answer.rc,
             "stdout": self.outcome(answer.json if answer.stdout else ""),
             "delegate_calls": [json.loads(line) for line in lines],
             "files_after": self.files(config),
+            "network-status": self.status(),
+            "events": sorted(text for text in messages if text.startswith("Add ")),
         }
+
+    def status(self) -> Any:
+        """Return what was written into the pod's annotation, None when nothing was."""
+        for path, pod in self.world.api.objects.items():
+            if "/pods/" in path:
+                found: Any = pod["metadata"]
+                if STATUS in found.get("annotations", {}):
+                    return json.loads(found["annotations"][STATUS])
+        return None
 
     @staticmethod
     def outcome(document: Any) -> Any:
@@ -117,7 +174,18 @@ def readable(path: Path) -> Any:
 def expected(scenario: Scenario, step: dict[str, Any]) -> dict[str, Any]:
     keys = ("rc", "stdout", "delegate_calls", "files_after")
     filled: dict[str, Any] = scenario.fill({key: step[key] for key in keys})
-    return filled
+    return {**filled, **scenario.fill(told(step))}
+
+
+def told(step: dict[str, Any]) -> dict[str, Any]:
+    """Return what the reference wrote to the API server: the last status, the events' texts."""
+    requests = [item for item in step.get("kube_requests") or [] if isinstance(item, dict)]
+    written = [item for item in requests if "network-status" in item]
+    texts = [text for item in requests for text in item.get("strings", ()) if "Add " in text]
+    return {
+        "network-status": written[-1]["network-status"] if written else None,
+        "events": sorted("Add " + text.split("Add ", 1)[1].rstrip("*") for text in texts),
+    }
 
 
 def is_version_or_help(step: dict[str, Any]) -> bool:

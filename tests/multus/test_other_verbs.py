@@ -205,10 +205,6 @@ def test_status_says_when_state_cannot_be_written(world: World) -> None:
     assert world.cni("STATUS", CONF).code == 50
 
 
-def test_status_says_that_there_is_no_cluster_access(world: World) -> None:
-    assert world.cni("STATUS", {**CONF, "kubeconfig": "/x"}).code == 50
-
-
 def test_in_process_plugins_take_part_in_gc_and_status(world: World) -> None:
     plugin = RecordingPlugin()
     world.in_process["sriov"] = lambda: plugin

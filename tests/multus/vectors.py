@@ -14,16 +14,20 @@ DEVIATIONS: dict[str, dict[str, str]] = json.loads(
 )
 
 
-def cases(name: str) -> list[dict[str, Any]]:
+def cases(name: str, group: str = "") -> list[dict[str, Any]]:
     """Return the cases of one file; those without an id get their position."""
-    loaded: list[dict[str, Any]] = json.loads((FOLDER / f"{name}.json").read_text())["cases"]
-    return [{"id": f"{name}-{index}", **case} for index, case in enumerate(loaded)]
+    loaded: Any = json.loads((FOLDER / f"{name}.json").read_text())["cases"]
+    return [
+        {"id": f"{group or name}-{index}", **case}
+        for index, case in enumerate(loaded[group] if group else loaded)
+    ]
 
 
-def params(name: str) -> list[Any]:
+def params(name: str, group: str = "") -> list[Any]:
     """Return the cases as pytest parameters; a listed deviation must fail, or leave the list."""
-    listed = DEVIATIONS.get(name, {})
-    unknown = set(listed) - {case["id"] for case in cases(name)}
+    listed = DEVIATIONS.get(f"{name}.{group}" if group else name, {})
+    found = cases(name, group)
+    unknown = set(listed) - {case["id"] for case in found}
     assert not unknown, f"{name}: no such cases {unknown}"
     return [
         pytest.param(
@@ -33,5 +37,5 @@ def params(name: str) -> list[Any]:
             if case["id"] in listed
             else [],
         )
-        for case in cases(name)
+        for case in found
     ]
