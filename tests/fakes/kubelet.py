@@ -53,11 +53,11 @@ def _container(name: str, devices: Sequence[tuple[str, Sequence[str]]]) -> bytes
 
 def message(*fields: tuple[int, bytes | str]) -> bytes:
     """Encode length-delimited fields."""
-    encoded = b""
+    encoded = bytearray()
     for number, value in fields:
         data = value.encode() if isinstance(value, str) else value
         encoded += varint(number << 3 | 2) + varint(len(data)) + data
-    return encoded
+    return bytes(encoded)
 
 
 def varint(value: int) -> bytes:
@@ -72,7 +72,8 @@ class FakeKubelet:
     """Serves ``pods`` on a unix socket while used as a context.
 
     ``version`` is that of the API: "v1", or "v1alpha1" as kubelet had alone up to 1.19. ``answer``
-    stands in for the listing. While ``slow`` is set nobody gets an answer. ``asked`` counts.
+    stands in for the listing. While ``slow`` is set nobody gets an answer. ``asked`` counts, and
+    ``begun`` is set by the first question.
     """
 
     def __init__(self, socket: Path, *pods: ListedPod, version: str = "v1") -> None:
@@ -82,6 +83,8 @@ class FakeKubelet:
         self.fails: tuple[grpc.StatusCode, str] | None = None
         self.slow = False
         self.asked = 0
+        self.begun = threading.Event()
+        self._counting = threading.Lock()
         self._over = threading.Event()
         self._workers = ThreadPoolExecutor(max_workers=4)
         self._server = grpc.server(self._workers)
@@ -98,12 +101,19 @@ class FakeKubelet:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._server.stop(grace=None).wait()
+        self.cut()
         self._workers.shutdown()
 
+    def cut(self) -> None:
+        """End as a process does that is killed: in the middle of its answers."""
+        ended = self._server.stop(grace=None)
+        self._over.set()
+        ended.wait()
+
     def _list(self, request: bytes, context: Any) -> bytes:
-        self.asked += 1
+        with self._counting:
+            self.asked += 1
+        self.begun.set()
         assert request == b"", "ListPodResourcesRequest has no fields"
         if self.slow:
             self._over.wait()

@@ -6,7 +6,11 @@ import os
 import socket as sockets
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -21,8 +25,9 @@ from tests.fakes.kubelet import FakeKubelet, ListedPod, listing, message, varint
 from tests.multus.test_devices import VF, Node, pod
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    from collections.abc import Iterator
 
+ROOT = Path(__file__).parents[2]
 HELD: dict[str, list[tuple[str, list[str]]]] = {"a": [(VF, ["d0"])]}
 LISTED = ListedPod("ns", "p", HELD)
 
@@ -150,6 +155,94 @@ def test_something_that_speaks_no_grpc(node: Node) -> None:
     node.socket.write_text("a file")
     with pytest.raises(DeviceSourceError):
         node.devices(pod("a"))
+
+
+@contextmanager
+def peer(path: Path, says: bytes | None) -> Iterator[None]:
+    """Accept connections, say something and hang up; or keep silent."""
+    path.parent.mkdir()
+    kept: list[sockets.socket] = []
+
+    def serve() -> None:
+        try:
+            while True:
+                connection, _ = listener.accept()
+                kept.append(connection)
+                if says is not None:
+                    connection.sendall(says)
+                    connection.close()
+        except OSError:
+            return
+
+    with sockets.socket(sockets.AF_UNIX) as listener:
+        listener.bind(str(path))
+        listener.listen()
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield
+        finally:
+            listener.shutdown(sockets.SHUT_RDWR)
+            thread.join()
+            for connection in kept:
+                connection.close()
+
+
+@pytest.mark.parametrize(
+    "says", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n", b"\x00" * 64, b"\xff" * 64, None]
+)
+def test_a_peer_that_is_no_kubelet(node: Node, says: bytes | None) -> None:
+    node.seconds = 0.5
+    with peer(node.socket, says):
+        began = time.monotonic()
+        with pytest.raises(DeviceSourceError):
+            node.devices(pod("a"))
+        assert time.monotonic() - began < 3
+
+
+def test_a_kubelet_that_goes_away_while_it_answers(node: Node) -> None:
+    with FakeKubelet(node.socket, LISTED) as kubelet:
+        kubelet.slow = True
+
+        def end() -> None:
+            kubelet.begun.wait()
+            kubelet.cut()
+
+        ending = threading.Thread(target=end)
+        ending.start()
+        with pytest.raises(DeviceSourceError, match=r"UNAVAILABLE|CANCELLED"):
+            node.devices(pod("a"))
+        ending.join()
+
+
+def test_many_calls_at_once(node: Node) -> None:
+    with FakeKubelet(node.socket, LISTED) as kubelet, ThreadPoolExecutor(16) as calls:
+        answers = list(calls.map(lambda _: node.devices(pod("a")), range(64)))
+        assert answers == [{VF: ["d0"]}] * 64
+        assert kubelet.asked == 64
+
+
+@pytest.mark.parametrize("slow", [False, True])
+def test_a_process_of_its_own_ends_at_once_and_says_nothing(node: Node, slow: bool) -> None:
+    """A runtime reads our output to its end, and waits for us to be gone."""
+    code = (
+        "import sys, time; sys.path.insert(0, sys.argv[2])\n"
+        "from multus import devices, podresources\n"
+        "assert 'grpc' not in sys.modules\n"
+        "try: print(podresources.devices_of_pod(sys.argv[1], 'ns', 'p', 0.5))\n"
+        "except podresources.PodResourcesError as error: print(error.reason[:17])\n"
+    )
+    with FakeKubelet(node.socket, LISTED) as kubelet:
+        kubelet.slow = slow
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(node.socket), str(ROOT)],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=20,
+        )
+    expected = "DEADLINE_EXCEEDED" if slow else str({"a": {VF: ["d0"]}})
+    assert (done.stdout.strip(), done.stderr) == (expected, "")
 
 
 @pytest.mark.parametrize(
