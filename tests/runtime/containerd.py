@@ -101,6 +101,12 @@ class Containerd:
         if plugins:
             self._end_orphans()
 
+    def kill_plugins(self) -> None:
+        """Kill the CNI plugins that run for it now, and what they have started."""
+        if self._process is not None:
+            self._orphans += leftovers.children(self._process.pid)
+            self._end_orphans()
+
     def close(self) -> None:
         """End it, its plugins, its pods; no mount, cgroup, socket or file stays."""
         self.kill(plugins=True)

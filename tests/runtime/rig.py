@@ -22,12 +22,14 @@ ROOT = Path(__file__).parents[2]
 CNI_BIN = Path("/usr/lib/cni")
 RESULTS = Path("/var/lib/cni/results")
 NETWORK = "mnet"
-# The test opens one end of each fifo: it learns that ADD is under way, and lets it go on.
+# The test opens one end of each fifo: it learns that the verb is under way, and lets it go on.
 _GATE = """#!/bin/sh
 cat > /dev/null
+if [ "$CNI_COMMAND" = "$(cat "$GATE.verb")" ]; then
+    echo "$CNI_CONTAINERID" > "$GATE.asked"
+    read -r _ < "$GATE.open"
+fi
 [ "$CNI_COMMAND" = ADD ] || exit 0
-echo "$CNI_CONTAINERID" > "$GATE.asked"
-read -r _ < "$GATE.open"
 printf '{"cniVersion": "1.0.0", "interfaces": [], "ips": []}'
 """
 # Fails when told to by a file, having taken a lease; see tests/functional/lease_plugin.sh.
@@ -65,6 +67,7 @@ class Rig:
         self.leases.mkdir()
         for end in ("asked", "open"):
             os.mkfifo(f"{self.gate}.{end}")
+        self.stop_at("ADD")
         enter = ["nsenter", f"--net={self.host.path}"]
         subprocess.run([*enter, "ip", "link", "set", "lo", "up"], check=True)
         self.enter = enter
@@ -86,7 +89,7 @@ class Rig:
         self.containerd.close()
         self.host.close()
 
-    def network(self, *delegates: Mapping[str, Any], **more: Any) -> None:
+    def network(self, *delegates: Mapping[str, Any], version: str = "1.0.0", **more: Any) -> None:
         """Write the node's one network, multus with delegates; containerd reads it as it starts."""
         multus = {
             "type": "multus",
@@ -96,7 +99,7 @@ class Rig:
             "delegates": delegates,
             **more,
         }
-        whole = {"cniVersion": "1.0.0", "name": NETWORK, "plugins": [multus]}
+        whole = {"cniVersion": version, "name": NETWORK, "plugins": [multus]}
         (self.containerd.conf_dir / "00-multus.conflist").write_text(json.dumps(whole))
 
     def bridge(self, name: str = "br", subnet: str = "10.55.0.0/24", **more: Any) -> dict[str, Any]:
@@ -106,6 +109,20 @@ class Rig:
     def ptp(self, name: str = "p2p", subnet: str = "10.66.0.0/24") -> dict[str, Any]:
         """Return a point-to-point delegate with addresses from host-local."""
         return self._delegate(name, "ptp", subnet)
+
+    def stop_at(self, verb: str) -> None:
+        """Have the delegate ``gate`` wait in a verb; in the others it does nothing."""
+        Path(f"{self.gate}.verb").write_text(verb)
+
+    def wait_at_gate(self) -> str:
+        """Wait until a call waits in the delegate ``gate``; return its container id."""
+        with open(f"{self.gate}.asked") as asked:
+            return asked.readline().strip()
+
+    def open_gate(self) -> None:
+        """Let the call that waits in ``gate`` go on."""
+        with open(f"{self.gate}.open", "w") as gate:
+            gate.write("go on\n")
 
     def plain(self, plugin: str) -> dict[str, Any]:
         """Return a delegate that is a plugin of the tests, ``gate`` or ``leasea``."""

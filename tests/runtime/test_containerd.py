@@ -143,8 +143,7 @@ def test_the_runtime_dies_while_a_pod_is_attached(rig: Rig, *, plugins: bool) ->
     rig.containerd.start()
     with ThreadPoolExecutor(1) as pool:
         started = pool.submit(rig.cri.run, Pod("half"))
-        with open(f"{rig.gate}.asked") as asked:
-            container_id = asked.readline().strip()
+        container_id = rig.wait_at_gate()
         rig.containerd.kill(plugins=plugins)
         with pytest.raises(CriError):
             started.result()
@@ -153,9 +152,52 @@ def test_the_runtime_dies_while_a_pod_is_attached(rig: Rig, *, plugins: bool) ->
         assert "ipam/br/10.55.0.2" in rig.left()["files"]
         ended = pool.submit(end, rig, container_id)
         if not plugins:
-            with open(f"{rig.gate}.open", "w") as gate:
-                gate.write("go on\n")
+            rig.open_gate()
         ended.result()
+    assert rig.left() == {}
+
+
+@pytest.mark.parametrize("plugins", [True, False], ids=["with-its-plugins", "alone"])
+def test_the_runtime_dies_while_a_pod_is_detached(rig: Rig, *, plugins: bool) -> None:
+    rig.network(rig.bridge(), rig.plain("gate"), rig.ptp())
+    rig.stop_at("DEL")
+    rig.containerd.start()
+    with ThreadPoolExecutor(1) as pool:
+        sandbox = rig.cri.run(Pod("whole"))
+        stopped = pool.submit(rig.cri.stop, sandbox)
+        assert rig.wait_at_gate() == sandbox
+        rig.containerd.kill(plugins=plugins)
+        with pytest.raises(CriError):
+            stopped.result()
+        if not plugins:
+            rig.open_gate()
+        rig.stop_at("nothing")
+        rig.containerd.start()
+        end(rig, sandbox)
+    assert rig.left() == {}
+
+
+def test_the_plugin_dies_while_it_attaches(rig: Rig) -> None:
+    """As by the kernel's out-of-memory killer: there is no answer, and DEL follows at once."""
+    rig.network(rig.bridge(), rig.plain("gate"), rig.ptp())
+    rig.containerd.start()
+    with ThreadPoolExecutor(1) as pool:
+        started = pool.submit(rig.cri.run, Pod("half"))
+        rig.wait_at_gate()
+        rig.containerd.kill_plugins()
+        with pytest.raises(CriError, match="killed"):
+            started.result()
+    assert rig.cri.sandboxes() == {}
+    assert rig.left() == {}
+
+
+@pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0"])
+def test_every_version_that_this_runtime_speaks(rig: Rig, version: str) -> None:
+    rig.network(rig.bridge(), rig.ptp(), version=version)
+    rig.containerd.start()
+    sandbox = rig.cri.run(Pod("web"))
+    assert rig.cri.addresses(sandbox)[0] == "10.55.0.2"
+    end(rig, sandbox)
     assert rig.left() == {}
 
 
