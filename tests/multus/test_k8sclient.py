@@ -185,7 +185,7 @@ def test_no_secret_in_any_error(api: Api, server: ApiServer) -> None:
     errors: list[str] = []
     for how in (401, 403, "close", "garbage", "truncate"):
         server.faults.clear()
-        server.fail(how)  # type: ignore[arg-type]
+        server.fail(how)
         with pytest.raises(ApiError) as caught:
             api.get(NODE, timeout=5)
         errors.append(f"{caught.value} {caught.value!r} {caught.value.args}")
