@@ -87,13 +87,14 @@ class KubeletDevices:
     ) -> Mapping[str, Sequence[str]]:
         """See DeviceSource.of_pod."""
         try:
-            ids = _in_order(_container_names(pod), self._given(pod, deadline))
+            containers = _container_names(pod)
+            ids = _in_order(containers, self._given(pod, deadline))
             if dra.has_claims(pod):
                 if cluster is None:
                     raise DeviceSourceError(
                         "ResourceClaims", "the pod has some and no kubeconfig is configured"
                     )
-                _append(ids, dra.devices_of_pod(pod, cluster))
+                _append(ids, dra.devices_of_pod(pod, containers, cluster))
         except dra.ClaimError as error:
             raise DeviceSourceError(f"ResourceClaim {error.claim}", error.reason) from error
         except FieldError as error:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from multus.jsonfields import Fields, Json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _DEVICE_ID = "k8s.cni.cncf.io/deviceID"
 _RESOURCE_NAME = "k8s.cni.cncf.io/resourceName"
@@ -40,11 +40,14 @@ def has_claims(pod: Json) -> bool:
     return bool(_claim_names(pod)) or _status(pod).present("extendedResourceClaimStatus")
 
 
-def devices_of_pod(pod: Json, reader: ClaimReader) -> list[tuple[str, str]]:
+def devices_of_pod(
+    pod: Json, containers: Sequence[str], reader: ClaimReader
+) -> list[tuple[str, str]]:
     """Return (resource, device id) in the order of the pod's claims.
 
-    Devices without the two attributes are none for a network and left out. Raises ClaimError,
-    ApiError and FieldError.
+    Those that stand behind extended resources come last, in the order of ``containers``. Devices
+    without the two attributes are none for a network and left out. Raises ClaimError, ApiError and
+    FieldError.
     """
     lookup = _Lookup(pod, reader)
     found = []
@@ -53,7 +56,7 @@ def devices_of_pod(pod: Json, reader: ClaimReader) -> list[tuple[str, str]]:
             device_id, resource = lookup.attributes(result)
             if device_id and resource:
                 found.append((resource, device_id))
-    return found + list(_extended(pod, lookup))
+    return found + list(_extended(pod, containers, lookup))
 
 
 def _claim_names(pod: Json) -> list[str]:
@@ -74,7 +77,7 @@ def _claim_names(pod: Json) -> list[str]:
     return [name for name in dict.fromkeys([*names, *made.values()]) if name]
 
 
-def _extended(pod: Json, lookup: _Lookup) -> Iterator[tuple[str, str]]:
+def _extended(pod: Json, containers: Sequence[str], lookup: _Lookup) -> Iterator[tuple[str, str]]:
     """Yield devices that the containers asked for as extended resources.
 
     Here the pod's status says which resource a device was given for.
@@ -85,8 +88,11 @@ def _extended(pod: Json, lookup: _Lookup) -> Iterator[tuple[str, str]]:
     status = Fields(value, "extendedResourceClaimStatus")
     claim = status.text("resourceClaimName")
     results = lookup.results(claim)
-    for item in status.objects("requestMappings") or []:
-        mapping = Fields(item, "requestMappings")
+    items = status.objects("requestMappings") or []
+    place = {name: index for index, name in enumerate(containers)}
+    mappings = [Fields(item, "requestMappings") for item in items]
+    mappings.sort(key=lambda mapping: place.get(mapping.text("containerName"), len(place)))
+    for mapping in mappings:
         request, resource = mapping.text("requestName"), mapping.text("resourceName")
         given = [result for result in results if result.text("request") == request]
         if not given:

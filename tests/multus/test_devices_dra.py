@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from multus import dra
 from multus.clusterapi import ApiForbiddenError, ApiNotFoundError
-from multus.dra import ClaimError, devices_of_pod, has_claims
+from multus.dra import ClaimError, has_claims
 from multus.jsonfields import FieldError
 
 if TYPE_CHECKING:
@@ -80,6 +81,10 @@ def pod(*claims: tuple[str, str], status: object = None) -> Json:
     }
 
 
+def devices_of_pod(asked: Json, claims: FakeClaims) -> list[tuple[str, str]]:
+    return dra.devices_of_pod(asked, ["a", "b"], claims)
+
+
 @pytest.fixture
 def claims() -> FakeClaims:
     claims = FakeClaims()
@@ -133,10 +138,10 @@ def test_the_first_beta_has_attributes_one_level_down(claims: FakeClaims) -> Non
     assert devices_of_pod(pod(("c", "c")), claims) == [("intel.com/vf", "a0")]
 
 
-def extended(*mappings: tuple[str, str]) -> Json:
+def extended(*mappings: tuple[str, ...]) -> Json:
     items = [
-        {"containerName": "a", "resourceName": resource, "requestName": request}
-        for resource, request in mappings
+        {"resourceName": resource, "requestName": request, "containerName": "".join(container)}
+        for resource, request, *container in mappings
     ]
     status = {"resourceClaimName": "x", "requestMappings": items}
     return pod(status={"extendedResourceClaimStatus": status})
@@ -150,6 +155,13 @@ def test_extended_resources_that_a_driver_serves(claims: FakeClaims) -> None:
     asked = extended(("intel.com/vf", "r1"), ("intel.com/vf", "r0"), ("gpu.com/gpu", "r2"))
     assert has_claims(asked)
     assert [device for _, device in devices_of_pod(asked, claims)] == ["a0", "a1"]
+
+
+def test_extended_resources_go_by_the_order_of_the_containers(claims: FakeClaims) -> None:
+    claims.claim("x", [given("vf0", "r0"), given("vf1", "r1"), given("vf2", "r2")])
+    resource = "intel.com/vf"
+    asked = extended((resource, "r0", "?"), (resource, "r1", "b"), (resource, "r2", "a"))
+    assert [device for _, device in devices_of_pod(asked, claims)] == ["a2", "a1", "a0"]
 
 
 def test_extended_resources_that_contradict_the_device_fail(claims: FakeClaims) -> None:
