@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from multus.clusterapi import ApiForbiddenError
@@ -18,7 +19,7 @@ class Credentials:
 
     def __init__(self, access: Access, env: Mapping[str, str]) -> None:
         self._access, self._env = access, env
-        self._memory: list[int] = []
+        self._memory: list[weakref.finalize[..., Credentials]] = []
 
     def settings(self, configuration: Any) -> Any:
         """Return them, of the library's class that is given."""
@@ -56,7 +57,7 @@ class Credentials:
     def close(self) -> None:
         """Let go of the memory that keys are in."""
         while self._memory:
-            os.close(self._memory.pop())
+            self._memory.pop()()
 
     def _token(self, path: str) -> str | None:
         name, fixed = self._access.token_file, self._access.token
@@ -78,7 +79,7 @@ class Credentials:
         if pem is None or isinstance(pem, str):
             return pem
         memory = os.memfd_create("pem")
-        self._memory.append(memory)
+        self._memory.append(weakref.finalize(self, os.close, memory))
         os.write(memory, pem)
         return f"/proc/self/fd/{memory}"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gc
 import json
 import os
 import socket
@@ -436,6 +437,60 @@ def test_kubeconfigs_that_cannot_be_used(tmp_path: Path, text: str | None, why: 
     assert why in caught.value.message
     assert caught.value.path == str(path)
     assert SECRET not in str(caught.value)
+
+
+def in_memory() -> int:
+    """Return how many certificates and keys this process has in memory files."""
+    found = 0
+    for fd in os.listdir("/proc/self/fd"):
+        path = f"/proc/self/fd/{fd}"
+        found += os.path.islink(path) and "memfd:pem" in os.readlink(path)
+    return found
+
+
+def test_nothing_stays_open(tls: Tls, tmp_path: Path) -> None:
+    """A daemon opens the server of every call's configuration."""
+    with ApiServer(tls=tls.context(client=True)) as server:
+        server.add({"kind": "Node", "metadata": {"name": "node1"}})
+        user = {
+            "client-certificate-data": encoded(tls.pem("client.pem")),
+            "client-key-data": encoded(tls.pem("client.key")),
+        }
+        trusted = {"server": server.url, "certificate-authority-data": encoded(tls.ca)}
+        config = kubeconfig(tmp_path, trusted, **user)
+        opened(config).get(NODE, timeout=5)
+        gc.collect()
+        assert in_memory() == 0
+        api = opened(config)
+        api.get(NODE, timeout=5)
+        assert in_memory() == 3
+        del api
+        gc.collect()
+        assert in_memory() == 0
+
+
+HANGING = """
+import sys
+from multus.clusterapi import ApiUnreachableError
+from multus.k8sclient import connect
+api = connect(sys.argv[1], {})
+try:
+    api.get(sys.argv[2], timeout=0.5)
+except ApiUnreachableError:
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("how", ["hang", "slow"])
+def test_a_hanging_request_does_not_hold_the_process(
+    server: ApiServer, tmp_path: Path, how: Any
+) -> None:
+    config = server.kubeconfig(tmp_path / "kubeconfig")
+    server.fail(how)
+    env = {**os.environ, "PYTHONPATH": os.getcwd()}
+    run = [sys.executable, "-W", "error", "-c", HANGING, config, NODE]
+    done = subprocess.run(run, check=False, env=env, timeout=15, capture_output=True)
+    assert (done.returncode, done.stderr) == (3, b"")
 
 
 PROGRAM = """
