@@ -16,7 +16,9 @@ from tests.runtime.image import TOOLS
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-CriError = grpc.RpcError
+
+class CriError(Exception):
+    """The runtime's answer is an error, or there is none."""
 
 
 def uid() -> str:
@@ -60,7 +62,7 @@ class Cri:
 
     def has_image(self, name: str) -> bool:
         request = pb.ImageStatusRequest(image=pb.ImageSpec(image=name))
-        return bool(self._images.ImageStatus(request, timeout=self._seconds).HasField("image"))
+        return bool(self._call("ImageStatus", request, self._images).HasField("image"))
 
     def run(self, pod: Pod) -> str:
         """Start a pod's sandbox: its namespace and networks. Return its id."""
@@ -135,5 +137,8 @@ class Cri:
             config.port_mappings.add(protocol=pb.TCP, host_port=host, container_port=inside)
         return config
 
-    def _call(self, method: str, request: Any) -> Any:
-        return getattr(self._runtime, method)(request, timeout=self._seconds)
+    def _call(self, method: str, request: Any, service: Any = None) -> Any:
+        try:
+            return getattr(service or self._runtime, method)(request, timeout=self._seconds)
+        except grpc.RpcError as error:
+            raise CriError(f"{method}: {error.code().name}: {error.details()}") from None

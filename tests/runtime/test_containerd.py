@@ -2,54 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hwmgr.netns import entered
-from tests.fakes.tree import Nic
-from tests.functional.harness import Bench, changes
 from tests.runtime.cri import CriError, Pod
-from tests.runtime.rig import Rig
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-    from pathlib import Path
+    from tests.runtime.rig import Rig
 
-pytestmark = [
-    pytest.mark.runtime,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces, mounts, cgroups"),
-    pytest.mark.skipif(
-        shutil.which("containerd") is None, reason="needs scripts/bootstrap runtime"
-    ),
-]
-NIC = Nic(vfs=4)
-
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    with Rig(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Iterator[Bench]:
-    (tmp_path / "bench").mkdir()
-    with closing(Bench(str(tmp_path / "bench"), NIC)) as made:
-        yield made
-
-
-@pytest.fixture
-def card_rig(tmp_path: Path, bench: Bench) -> Iterator[Rig]:
-    """A rig whose host has the bench's card; multus finds it there."""
-    facts = {"VETH_BASE": bench.base, "VETH_WIRE": bench.wire.path}
-    main = "tests/runtime/veth_main.py"
-    with Rig(tmp_path, env=facts, main=main, host=bench.host) as made:
-        yield made
+pytestmark = pytest.mark.runtime
 
 
 def end(rig: Rig, sandbox: str) -> None:
@@ -78,33 +41,6 @@ def test_a_pods_life(rig: Rig) -> None:
     rig.cri.stop(sandbox)
     rig.cri.remove(sandbox)
     assert rig.cri.sandboxes() == {}
-    assert rig.left() == {}
-
-
-def test_a_function_of_a_card_goes_in_and_comes_back(card_rig: Rig, bench: Bench) -> None:
-    rig = card_rig
-    sriov = {
-        "name": "fast",
-        "type": "sriov",
-        "cniVersion": "1.0.0",
-        "deviceID": NIC.vf(2),
-        "vlan": 7,
-        "if0name": "net0",
-        "ipam": rig.ipam_conf("10.77.0.0/24"),
-    }
-    rig.network(rig.bridge(), sriov)
-    rig.containerd.start()
-    with entered(bench.host.fd):
-        before = bench.snapshot()
-    sandbox = rig.cri.run(Pod("fast"))
-    assert rig.addresses(sandbox) == {"eth0": ["10.55.0.2"], "net0": ["10.77.0.2"]}
-    assert f"{NIC.ifname}v2" not in rig.host_links()
-    assert bench.sim.vf_side.get(NIC.address)[2].vlan == 7
-    end(rig, sandbox)
-    with entered(bench.host.fd):
-        left = changes(before, bench.snapshot())
-    # The bridge is the host's from now on, as its plugin has it.
-    assert {name for name in left if not name.startswith("netdev br0")} == set()
     assert rig.left() == {}
 
 

@@ -2,90 +2,42 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import pytest
 
-from hwmgr.netns import entered
-from tests.apiserver.server import ApiServer
-from tests.runtime.cri import CriError, Pod, uid
-from tests.runtime.rig import Rig
+from tests.runtime.cluster import (
+    STATUS,
+    define,
+    make_pod,
+    serving,
+    start,
+    status_of,
+    up_in_host,
+)
+from tests.runtime.cri import CriError, uid
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
-    from pathlib import Path
+    from collections.abc import Iterator
 
-pytestmark = [
-    pytest.mark.runtime,
-    pytest.mark.skipif(os.geteuid() != 0, reason="needs root: namespaces, mounts, cgroups"),
-    pytest.mark.skipif(shutil.which("containerd") is None, reason="scripts/bootstrap runtime"),
-]
-NETWORKS = "k8s.v1.cni.cncf.io/networks"
-STATUS = "k8s.v1.cni.cncf.io/network-status"
+    from tests.apiserver.server import ApiServer
+    from tests.runtime.rig import Rig
 
-
-@pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    with Rig(tmp_path) as made:
-        yield made
+pytestmark = pytest.mark.runtime
 
 
 @pytest.fixture
 def api(rig: Rig) -> Iterator[ApiServer]:
-    """A server that multus reaches: its socket belongs to the namespace in which it was opened."""
-    server = ApiServer()
-    with entered(rig.host.fd):
-        server.up()
-    yield server
-    server.down()
-
-
-def start(rig: Rig, api: ApiServer) -> None:
-    """Start containerd with a network whose pods may select more of them."""
-    kubeconfig = api.kubeconfig(rig.folder / "kubeconfig")
-    rig.network(rig.bridge(), kubeconfig=kubeconfig)
-    rig.containerd.start()
-
-
-def define(api: ApiServer, name: str, conf: Mapping[str, Any]) -> None:
-    """Add a NetworkAttachmentDefinition."""
-    api.add(
-        {
-            "apiVersion": "k8s.cni.cncf.io/v1",
-            "kind": "NetworkAttachmentDefinition",
-            "metadata": {"name": name, "namespace": "default"},
-            "spec": {"config": json.dumps(conf)},
-        }
-    )
-
-
-def pod(api: ApiServer, name: str, networks: str) -> Pod:
-    """Add a pod that selects networks; return what kubelet would tell the runtime of it."""
-    annotations = {NETWORKS: networks}
-    made = api.add(
-        {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": name, "namespace": "default", "annotations": annotations},
-            "spec": {"containers": [{"name": "main", "image": "localhost/busybox:1"}]},
-        }
-    )
-    return Pod(name, uid=made["metadata"]["uid"], annotations=annotations)
-
-
-def status_of(api: ApiServer, name: str) -> Any:
-    return json.loads(api.read("Pod", name)["metadata"]["annotations"][STATUS])
+    with serving(rig) as server:
+        yield server
 
 
 def test_the_networks_that_an_annotation_names(rig: Rig, api: ApiServer) -> None:
     define(api, "more", rig.ptp())
-    start(rig, api)
-    sandbox = rig.cri.run(pod(api, "web", "more@data0"))
+    start(rig, api, rig.bridge())
+    sandbox = rig.cri.run(make_pod(api, "web", "more@data0"))
     assert rig.addresses(sandbox) == {"eth0": ["10.55.0.2"], "data0": ["10.66.0.2"]}
     found = status_of(api, "web")
     assert [(each["interface"], each["ips"]) for each in found] == [
@@ -102,9 +54,9 @@ def test_the_networks_that_an_annotation_names(rig: Rig, api: ApiServer) -> None
 
 
 def test_a_network_that_nobody_defined(rig: Rig, api: ApiServer) -> None:
-    start(rig, api)
+    start(rig, api, rig.bridge())
     with pytest.raises(CriError, match="missing"):
-        rig.cri.run(pod(api, "web", "missing"))
+        rig.cri.run(make_pod(api, "web", "missing"))
     assert rig.cri.sandboxes() == {}
     assert rig.left() == {}
 
@@ -112,14 +64,13 @@ def test_a_network_that_nobody_defined(rig: Rig, api: ApiServer) -> None:
 def test_a_server_that_is_away_while_a_pod_starts(rig: Rig, api: ApiServer) -> None:
     """Nothing is left of the attempt; kubelet's next one, with the server back, succeeds."""
     define(api, "more", rig.ptp())
-    start(rig, api)
-    wanted = pod(api, "web", "more")
+    start(rig, api, rig.bridge())
+    wanted = make_pod(api, "web", "more")
     api.down()
     with pytest.raises(CriError):
         rig.cri.run(wanted)
     assert rig.left() == {}
-    with entered(rig.host.fd):
-        api.up()
+    up_in_host(api, rig)
     sandbox = rig.cri.run(wanted)
     assert set(rig.addresses(sandbox)) == {"eth0", "net1"}
     rig.cri.stop(sandbox)
@@ -130,10 +81,10 @@ def test_a_server_that_is_away_while_a_pod_starts(rig: Rig, api: ApiServer) -> N
 def test_the_next_pod_of_that_name_has_a_status_of_its_own(rig: Rig, api: ApiServer) -> None:
     """As a StatefulSet replaces its pods: same name, other uid, the old sandbox still going."""
     define(api, "more", rig.ptp())
-    start(rig, api)
-    old = rig.cri.run(pod(api, "db-0", "more"))
+    start(rig, api, rig.bridge())
+    old = rig.cri.run(make_pod(api, "db-0", "more"))
     api.remove("Pod", "db-0")
-    new = rig.cri.run(pod(api, "db-0", "more"))
+    new = rig.cri.run(make_pod(api, "db-0", "more"))
     before = status_of(api, "db-0")
     rig.cri.stop(old)
     rig.cri.remove(old)
@@ -148,8 +99,8 @@ def test_the_next_pod_of_that_name_has_a_status_of_its_own(rig: Rig, api: ApiSer
 def test_a_sandbox_of_a_pod_that_was_replaced_meanwhile(rig: Rig, api: ApiServer) -> None:
     """The annotation belongs to the pod of today: its networks are not for the one of yesterday."""
     define(api, "more", rig.ptp())
-    start(rig, api)
-    today = pod(api, "db-0", "more")
+    start(rig, api, rig.bridge())
+    today = make_pod(api, "db-0", "more")
     with pytest.raises(CriError):
         rig.cri.run(replace(today, uid=uid()))
     assert STATUS not in api.read("Pod", "db-0")["metadata"]["annotations"]
@@ -159,8 +110,8 @@ def test_a_sandbox_of_a_pod_that_was_replaced_meanwhile(rig: Rig, api: ApiServer
 def test_many_pods_at_once(rig: Rig, api: ApiServer) -> None:
     define(api, "more", rig.ptp())
     define(api, "wide", rig.bridge("wide", "10.88.0.0/24"))
-    start(rig, api)
-    pods = [pod(api, f"pod{number}", "more, wide@data1") for number in range(8)]
+    start(rig, api, rig.bridge())
+    pods = [make_pod(api, f"pod{number}", "more, wide@data1") for number in range(8)]
     with ThreadPoolExecutor(8) as pool:
         sandboxes = list(pool.map(rig.cri.run, pods))
         for each, sandbox in zip(pods, sandboxes, strict=True):
