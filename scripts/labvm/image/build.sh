@@ -86,10 +86,13 @@ make_root() {
     # How the machine reaches its mirror (a proxy, say) holds for the guest's packages too.
     apt-config dump Acquire >"$work/acquire.conf"
     packages=$(IFS=, && echo "${guest_packages[*]}")
+    # A mount namespace of its own: what mmdebstrap mounts is busy when a container runtime beside it looks at it, and
+    # stays when it is killed.
     # The tar archive in between: mmdebstrap's folder would belong to whoever builds, and so would the guest's files.
-    (unset APT_CONFIG && mmdebstrap -q --mode=root --variant=essential --aptopt='APT::Install-Recommends "false"' \
+    (unset APT_CONFIG && unshare --mount mmdebstrap -q --mode=root --variant=essential --aptopt='APT::Install-Recommends "false"' \
         --aptopt="$work/acquire.conf" --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
-        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/bin/containerd-stress' --include="$packages" bookworm "$root" "${sources[@]}" >&2)
+        --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/bin/containerd-stress' \
+        --include="$packages" bookworm "$root" "${sources[@]}" >&2)
     say "root file system"
 }
 
