@@ -11,6 +11,7 @@ from multus.clusterapi import (
     ApiError,
     ApiForbiddenError,
     ApiNotFoundError,
+    ApiNotServedError,
     ApiUnreachableError,
 )
 from multus.jsonfields import FieldError, decode
@@ -132,12 +133,12 @@ def judge(path: str, status: int, content: bytes) -> Json:
     message = _message(status, answer)
     if status in (401, 403):
         raise ApiForbiddenError(path, message, status)
-    if answer is not None and answer.get("kind") == "Status":
-        # A proxy on the way has these statuses too, and knows nothing of any object.
-        if status == 404:
-            raise ApiNotFoundError(path, message, status)
-        if status == 409:
-            raise ApiConflictError(path, message, status)
+    if status == 404 and (answer is None or answer.get("kind") != "Status"):
+        raise ApiNotServedError(path, "nothing is served there; is its kind defined?", status)
+    if status == 404:
+        raise ApiNotFoundError(path, message, status)
+    if status == 409:
+        raise ApiConflictError(path, message, status)
     raise ApiError(path, message, status)
 
 

@@ -14,6 +14,7 @@ from multus.clusterapi import (
     ApiError,
     ApiNameError,
     ApiNotFoundError,
+    ApiNotServedError,
     ApiUnreachableError,
 )
 from multus.jsonfields import FieldError, Fields
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     T = TypeVar("T")
 
 _PASSING = frozenset((429, 500, 502, 503, 504))
-# 422 is what servers say that compare the uid of a patch as a field that cannot be changed.
+# kube-apiserver 1.20 says 422 of a patch with another uid: it takes it for an attempt to change it.
 _OTHER_UID = (409, 422)
 _PATCH_TRIES = 5
 _FIRST_WAIT = 0.01
@@ -58,7 +59,7 @@ class Cluster:
 
     def pod(self, namespace: str, name: str) -> Json:
         """Return a pod. ApiNotFoundError: the server says that it is gone."""
-        return self._get(_pod_path(namespace, name))
+        return self._pod(_pod_path(namespace, name))
 
     def network_attachment(self, namespace: str, name: str) -> Json:
         """Return a NetworkAttachmentDefinition of the NPWG standard."""
@@ -100,6 +101,8 @@ class Cluster:
         for last in (False,) * (_PATCH_TRIES - 1) + (True,):
             try:
                 self._trying(write)
+            except ApiNotServedError:
+                raise
             except ApiNotFoundError:
                 return False
             except ApiError as error:
@@ -168,9 +171,16 @@ class Cluster:
                     raise
             self._clock.sleep(limits.poll)
 
+    def _pod(self, path: str) -> Json:
+        try:
+            return self._get(path)
+        except ApiNotServedError as error:
+            # Every API server has pods, so this is none; nothing follows for the pod.
+            raise ApiUnreachableError(path, "not an API server") from error
+
     def _is_still(self, path: str, uid: str) -> bool:
         try:
-            pod = self._get(path)
+            pod = self._pod(path)
         except ApiNotFoundError:
             return False
         metadata = pod.get("metadata")

@@ -41,6 +41,13 @@ class ApiNotFoundError(ApiError):
     """There is no such object (404)."""
 
 
+class ApiNotServedError(ApiNotFoundError):
+    """The server has nothing at all at this path: its kind was never defined there.
+
+    Also what somebody else on the way says, a proxy; so it does not tell that a pod is gone.
+    """
+
+
 class ApiConflictError(ApiError):
     """The object is another by now (409): changed since it was read, or made anew."""
 

@@ -52,6 +52,7 @@ def reads_pods(client: ApiClient, cluster: Cluster) -> None:
         assert pod["metadata"]["uid"] == made.metadata.uid
         assert pod["metadata"]["annotations"] == {"a": "1"}
     gone(cluster.pod, suite.NAMESPACE, "suite-ours")
+    gone(cluster.network, suite.NAMESPACE, "suite-ours", "suite.invalid")
 
 
 def reads_networks(client: ApiClient, cluster: Cluster) -> None:

@@ -201,6 +201,8 @@ class Store:
                 raise Refusal(422, "Invalid", str(error)) from error
             if not isinstance(new, dict):
                 raise Refusal(422, "Invalid", "the patch leaves no object")
+            if (new.get("metadata") or {}).get("uid") != old["metadata"]["uid"]:
+                raise Refusal(422, "Invalid", "metadata.uid: field is immutable")
             return new
 
         return self.update(kind, namespace, name, change, part)

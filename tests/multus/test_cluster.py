@@ -13,6 +13,7 @@ from multus.clusterapi import (
     ApiForbiddenError,
     ApiNameError,
     ApiNotFoundError,
+    ApiNotServedError,
     ApiUnreachableError,
 )
 from tests.multus.fakes import FakeClock
@@ -101,6 +102,17 @@ def test_what_passes_is_waited_for(passing: ApiError) -> None:
     cluster, api = cluster_of(passing, passing, pod())
     assert cluster.pod("ns1", "pod1") == pod()
     assert api.asked == [f"GET {POD}"] * 3
+
+
+def test_a_404_that_is_not_of_an_api_server_is_no_pod_that_is_gone() -> None:
+    """Somebody else on the way says 404 of everything."""
+    cluster, _ = cluster_of(ApiNotServedError(POD, "nothing", 404))
+    with pytest.raises(ApiUnreachableError, match="not an API server"):
+        cluster.pod("ns1", "pod1")
+    with pytest.raises(ApiNotServedError):
+        cluster.annotate("ns1", "pod1", "uid1", "k", "v")
+    with pytest.raises(ApiNotFoundError):
+        cluster.network("ns1", "n1")
 
 
 def test_waiting_ends() -> None:

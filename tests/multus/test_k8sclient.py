@@ -22,6 +22,7 @@ from multus.clusterapi import (
     ApiError,
     ApiForbiddenError,
     ApiNotFoundError,
+    ApiNotServedError,
     ApiUnreachableError,
     KubeconfigError,
 )
@@ -107,11 +108,9 @@ def test_the_message_is_the_servers(api: Api) -> None:
         api.get("/api/v1/nodes/nobody", timeout=5)
 
 
-def test_a_404_that_is_not_the_api_servers_is_no_missing_object(api: Api) -> None:
-    """Somebody else on the way says 404 of everything; a pod must not be taken for gone."""
-    with pytest.raises(ApiError) as caught:
+def test_a_kind_that_is_not_defined(api: Api) -> None:
+    with pytest.raises(ApiNotServedError, match="defined") as caught:
         api.get("/apis/nobody.example/v1/things/a", timeout=5)
-    assert type(caught.value) is ApiError
     assert caught.value.status == 404
 
 
