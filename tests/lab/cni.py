@@ -28,10 +28,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Pod:
-    """A container id and a named namespace."""
+    """A container id, a named namespace, and what the runtime says of the pod."""
 
     container_id: str
     netns: str
+    args: str = "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=pod"
 
     @property
     def path(self) -> str:
@@ -49,7 +50,7 @@ class Pod:
             "CNI_NETNS": self.path if netns is None else netns,
             "CNI_IFNAME": "eth0" if program == "multus" else "net1",
             "CNI_PATH": CNI_PATH,
-            "CNI_ARGS": "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=pod",
+            "CNI_ARGS": self.args,
         }
         done = subprocess.run(
             [f"/usr/local/bin/{program}"],
