@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import subprocess
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests.fakes.kubelet import FakeKubelet, ListedPod
 from tests.lab.host_state import (
     PFS,
     announce_vfs,
@@ -17,16 +19,18 @@ from tests.lab.host_state import (
     snapshot,
     vfs_of,
 )
+from tests.runtime.cluster import define, make_pod, serving, start, status_of
 from tests.runtime.cri import Pod
 from tests.runtime.rig import Rig
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(600)]
 # Emulated processors: a call takes ten times as long as elsewhere.
 PATIENCE = 5
+KUBELET = Path("/var/lib/kubelet/pod-resources/kubelet.sock")
+RESOURCE = "intel.com/igb"
 
 
 class Machine:
@@ -98,5 +102,31 @@ def test_two_pods_talk_over_the_cards_after_their_runtime_died(rig: Rig) -> None
     for sandbox in sandboxes:
         rig.cri.stop(sandbox)
         rig.cri.remove(sandbox)
+    assert rig.left() == {}
+    assert differences(before, snapshot()) == []
+
+
+def test_a_pod_that_asks_a_cluster_for_two_kinds_of_function(rig: Rig) -> None:
+    """The whole way: containerd, multus, API server, kubelet's socket, sriov, hardware."""
+    kernel, user = vfs_of(PFS[0])[5], vfs_of(PFS[1])[2]
+    resources = [(RESOURCE, [kernel]), (f"{RESOURCE}-dpdk", [user])]
+    listed = ListedPod("default", "packets", {"main": resources})
+    dpdk = {"name": "user", "type": "sriov", "dpdk": {"dpdk_driver": "igb_uio"}}
+    before = snapshot()
+    with FakeKubelet(KUBELET, listed), serving(rig) as api:
+        fast = {"name": "fast", "type": "sriov", "ipam": rig.ipam_conf("18.1.0.0/24")}
+        define(api, "fast", {"cniVersion": "1.0.0", **fast}, RESOURCE)
+        define(api, "user", {"cniVersion": "1.0.0", **dpdk}, f"{RESOURCE}-dpdk")
+        start(rig, api, rig.ptp())
+        sandbox = rig.cri.run(make_pod(api, "packets", "fast@net0, user"))
+        assert set(rig.addresses(sandbox)) == {"eth0", "net0"}
+        # A folder of sysfs that holds netdevs shows those of the reader's namespace.
+        assert os.listdir(f"/sys/bus/pci/devices/{kernel}/net") == []
+        assert driver_of(user) == "igb_uio"
+        told = status_of(api, "packets")
+        assert [each["name"] for each in told] == ["p2p", "default/fast", "default/user"]
+    # Neither kubelet nor server is there any more.
+    rig.cri.stop(sandbox)
+    rig.cri.remove(sandbox)
     assert rig.left() == {}
     assert differences(before, snapshot()) == []
