@@ -17,7 +17,6 @@ from multus.clusterapi import ApiForbiddenError, KubeconfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from types import ModuleType
     from typing import Literal
 
     from multus.clusterapi import Api
@@ -25,6 +24,8 @@ if TYPE_CHECKING:
     from multus.kubeconfig import Access
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+# More at a time than a daemon has workers: urllib3 warns, on stderr, of one that it cannot keep.
+_KEPT_CONNECTIONS = 64
 _PATCHES = {
     "merge": "application/merge-patch+json",
     "json": "application/json-patch+json",
@@ -136,60 +137,21 @@ class _Server:
     def _opened(self) -> Any:
         with self._lock:
             if self._pools is None:
-                transport, configuration = _transport()
-                settings = self._credentials.settings(configuration)
+                from multus.k8stransport import Configuration, RESTClientObject
+
+                settings = self._credentials.settings(Configuration)
+                settings.connection_pool_maxsize = _KEPT_CONNECTIONS
                 settings.socket_options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
-                self._pools = transport(settings).pool_manager
+                self._pools = RESTClientObject(settings).pool_manager
             return self._pools
-
-
-def _transport() -> tuple[Any, Any]:
-    """Return the library's RESTClientObject and Configuration.
-
-    Importing any part of the package runs its top level, which loads every typed object: 0.1 s.
-    So the parts are loaded below stand-ins for their parents, which are forgotten afterwards, and
-    a later import of the package gets the whole.
-    """
-    import sys
-    from importlib import import_module
-
-    names = ("kubernetes.client.rest", "kubernetes.client.configuration")
-    if "kubernetes" in sys.modules:
-        rest, configuration = (import_module(name) for name in names)
-        return rest.RESTClientObject, configuration.Configuration
-    try:
-        for parent in ("kubernetes", "kubernetes.client", "kubernetes.utils"):
-            sys.modules[parent] = _stand_in(parent)
-        rest, configuration = (import_module(name) for name in names)
-    except (ImportError, AttributeError):
-        # A release with other parts.
-        _forget_package()
-        rest, configuration = (import_module(name) for name in names)
-    else:
-        _forget_package()
-    return rest.RESTClientObject, configuration.Configuration
-
-
-def _stand_in(package: str) -> ModuleType:
-    from importlib.util import find_spec, module_from_spec
-
-    spec = find_spec(package)
-    if spec is None:
-        raise ImportError(name=package)
-    return module_from_spec(spec)
-
-
-def _forget_package() -> None:
-    import sys
-
-    for name in [name for name in sys.modules if name.split(".")[0] == "kubernetes"]:
-        del sys.modules[name]
 
 
 def _by_plugin(access: Access) -> _PluginCredentials:
     """Let the library's loader ask the program or the provider. Raises KubeconfigError."""
     from kubernetes.client import Configuration
     from kubernetes.config import ConfigException, kube_config
+
+    import multus.k8stransport  # noqa: F401 - it must not run while another thread imports these
 
     path = str(access.kubeconfig)
     settings = Configuration()

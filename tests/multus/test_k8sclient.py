@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -179,6 +180,25 @@ def test_one_connection_serves_many_requests(server: ApiServer, tmp_path: Path) 
         api.patch(NODE, {"metadata": {"labels": {"a": "1"}}}, timeout=5)
     assert time.monotonic() - began < 20 * 0.04
     assert server.connections == 1
+
+
+def test_many_threads_share_a_server(
+    api: Api, server: ApiServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As a daemon's workers do; the first requests open it, at the same time."""
+    together = threading.Barrier(24)
+
+    def ask(index: int) -> object:
+        together.wait(10)
+        labels = {"metadata": {"labels": {f"n{index}": "1"}}}
+        api.patch(NODE, labels, timeout=20)
+        return name_of(api.get(NODE, timeout=20))
+
+    with ThreadPoolExecutor(24) as workers:
+        assert list(workers.map(ask, range(24))) == ["node1"] * 24
+    assert len(server.read("Node", "node1")["metadata"]["labels"]) == 24
+    assert server.connections <= 24
+    assert not caplog.records
 
 
 def test_no_secret_in_any_error(api: Api, server: ApiServer) -> None:
@@ -494,11 +514,16 @@ def test_a_hanging_request_does_not_hold_the_process(
 
 PROGRAM = """
 import sys
+import time
 from multus.k8sclient import connect
 api = connect(sys.argv[1], {})
 assert not any(name.startswith(("kubernetes", "urllib3", "yaml")) for name in sys.modules)
 api.get(sys.argv[2], timeout=20)
 assert "kubernetes.client.models" not in sys.modules
+again = connect(sys.argv[1], {})
+began = time.process_time()
+again.get(sys.argv[2], timeout=20)
+assert time.process_time() - began < 0.02
 import kubernetes
 kubernetes.client.CoreV1Api
 """
