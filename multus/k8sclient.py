@@ -48,7 +48,10 @@ def connect(
             return None
         access = inside
     if access.by_plugin:
-        return _Server(access, _by_plugin(access))
+        # Before the whole package, which must not be imported while this one is.
+        from multus.k8stransport import Configuration
+
+        return _Server(access, _by_plugin(access, Configuration()))
     return _Server(access, Credentials(access, env))
 
 
@@ -146,15 +149,11 @@ class _Server:
             return self._pools
 
 
-def _by_plugin(access: Access) -> _PluginCredentials:
+def _by_plugin(access: Access, settings: Any) -> _PluginCredentials:
     """Let the library's loader ask the program or the provider. Raises KubeconfigError."""
-    from kubernetes.client import Configuration
     from kubernetes.config import ConfigException, kube_config
 
-    import multus.k8stransport  # noqa: F401 - it must not run while another thread imports these
-
     path = str(access.kubeconfig)
-    settings = Configuration()
     try:
         kube_config.load_kube_config(path, client_configuration=settings, persist_config=False)
     except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
