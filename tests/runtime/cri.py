@@ -14,7 +14,7 @@ from cri_api.v1 import api_pb2_grpc as rpc
 from tests.runtime.image import TOOLS
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class CriError(Exception):
@@ -68,6 +68,16 @@ class Cri:
         """Start a pod's sandbox: its namespace and networks. Return its id."""
         request = pb.RunPodSandboxRequest(config=self._config(pod))
         return str(self._call("RunPodSandbox", request).pod_sandbox_id)
+
+    def begin(self, pod: Pod) -> Callable[[], None]:
+        """Ask for a sandbox and do not wait; the answer cancels it, as kubelet does in the end."""
+        request = pb.RunPodSandboxRequest(config=self._config(pod))
+        call = self._runtime.RunPodSandbox.future(request, timeout=self._seconds)
+
+        def cancel() -> None:
+            call.cancel()
+
+        return cancel
 
     def stop(self, sandbox: str) -> None:
         self._call("StopPodSandbox", pb.StopPodSandboxRequest(pod_sandbox_id=sandbox))

@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
@@ -22,6 +23,7 @@ ROOT = Path(__file__).parents[2]
 CNI_BIN = Path("/usr/lib/cni")
 RESULTS = Path("/var/lib/cni/results")
 NETWORK = "mnet"
+_CLEAN_SECONDS = 30
 # The test opens one end of each fifo: it learns that the verb is under way, and lets it go on.
 _GATE = """#!/bin/sh
 cat > /dev/null
@@ -152,6 +154,14 @@ class Rig:
             "namespaces": [mount for mount in mounts if mount.startswith(f"{below}/state")],
         }
         return {what: sorted(names) for what, names in found.items() if names}
+
+    def wait_until_clean(self) -> None:
+        """Wait until nothing is left; AssertionError with what is. Nobody tells when it is time."""
+        deadline = time.monotonic() + _CLEAN_SECONDS
+        while left := self.left():
+            if time.monotonic() > deadline:
+                raise AssertionError(f"left after {_CLEAN_SECONDS} s: {left}")
+            time.sleep(0.05)
 
     def host_links(self) -> set[str]:
         """Return the names of the host's links."""

@@ -127,6 +127,34 @@ def test_the_plugin_dies_while_it_attaches(rig: Rig) -> None:
     assert rig.left() == {}
 
 
+def test_the_plugin_dies_while_it_detaches(rig: Rig) -> None:
+    rig.network(rig.bridge(), rig.plain("gate"), rig.ptp())
+    rig.stop_at("DEL")
+    rig.containerd.start()
+    with ThreadPoolExecutor(1) as pool:
+        sandbox = rig.cri.run(Pod("whole"))
+        stopped = pool.submit(rig.cri.stop, sandbox)
+        rig.wait_at_gate()
+        rig.stop_at("nothing")
+        rig.containerd.kill_plugins()
+        with pytest.raises(CriError, match="killed"):
+            stopped.result()
+    end(rig, sandbox)
+    assert rig.left() == {}
+
+
+def test_kubelet_loses_patience(rig: Rig) -> None:
+    """It cancels the call after two minutes; the runtime kills the plugin and asks for DEL."""
+    rig.network(rig.bridge(), rig.plain("gate"), rig.ptp())
+    rig.containerd.start()
+    cancel = rig.cri.begin(Pod("slow"))
+    rig.wait_at_gate()
+    assert "ipam/br/10.55.0.2" in rig.left()["files"]
+    cancel()
+    rig.wait_until_clean()
+    assert rig.cri.sandboxes() == {}
+
+
 @pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0"])
 def test_every_version_that_this_runtime_speaks(rig: Rig, version: str) -> None:
     rig.network(rig.bridge(), rig.ptp(), version=version)
