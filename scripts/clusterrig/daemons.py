@@ -85,6 +85,8 @@ def kubelet_settings(cgroup: str, resolv_conf: Path) -> str:
         "cgroupDriver": "cgroupfs",
         "cgroupRoot": cgroup,
         "enforceNodeAllocatable": [],
+        "nodeStatusUpdateFrequency": "1s",
+        "volumePluginDir": "/var/lib/kubelet/volumeplugins",
         "failSwapOn": False,
         "makeIPTablesUtilChains": False,
         "maxOpenFiles": 4096,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass
@@ -37,7 +38,8 @@ class Folder:
         self.kubeconfig = self.path / "kubeconfig"
         self.multus_kubeconfig = self.path / "multus.kubeconfig"
         self.kubelet_kubeconfig = self.path / "kubelet.kubeconfig"
-        self.cgroup = f"/hwmgr-{self.path.name}"
+        digest = hashlib.sha256(str(self.path).encode()).hexdigest()[:8]
+        self.cgroup = f"/hwmgr-cluster-{digest}"
         self._record = self.path / "record.json"
         self._facts = self.path / "facts.json"
 

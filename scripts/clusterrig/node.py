@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -47,7 +48,7 @@ class Node:
         """Start everything, each after what it needs; raises ClusterError."""
         folder = self._folder
         self._say("namespaces")
-        _mount_private(folder)
+        _mount_private()
         _make_links()
         keys = certificates.Authority(folder.keys)
         keys.kubeconfig(folder.kubeconfig, certificates.ADMIN)
@@ -87,6 +88,9 @@ class Node:
 
         containerd = Containerd(env={"PYTHONPATH": str(ROOT)})
         fill_bin_dir(containerd.bin_dir)
+        _link("/etc/cni/net.d", containerd.conf_dir)
+        _link("/opt/cni/bin", containerd.bin_dir)
+        _link("/etc/kubernetes/admin.conf", self._folder.multus_kubeconfig)
         write_default(containerd.conf_dir, containerd.bin_dir, self._folder.multus_kubeconfig)
         containerd.start()
         self._say("containerd answers")
@@ -101,7 +105,8 @@ class Node:
         argv = daemons.kubelet(
             self._programs, folder.kubelet_kubeconfig, settings, containerd.socket, "name=node1"
         )
-        self._start("kubelet", argv)
+        # Otherwise it waits for a cloud to answer before it begins.
+        self._start("kubelet", argv, {**os.environ, "AWS_EC2_METADATA_DISABLED": "true"})
 
     def _start(self, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> None:
         with self._folder.log(name).open("ab") as log:
@@ -136,7 +141,7 @@ class Node:
         print(f"[{time.monotonic() - self._began:.0f}s] {what}", flush=True)
 
 
-def _mount_private(folder: Folder) -> None:
+def _mount_private() -> None:
     """Lay memory over what a node's programs write to; the machine's own files stay as they are."""
     _call("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", "/run")
     for top in _OVERLAID:
@@ -145,9 +150,18 @@ def _mount_private(folder: Folder) -> None:
             os.makedirs(path)
         options = f"lowerdir={top},upperdir={upper},workdir={work}"
         _call("mount", "-t", "overlay", "-o", options, "overlay", top)
-    for path in ("/var/lib/kubelet", "/var/log/pods", "/var/log/containers", "/etc/kubernetes"):
+    for path in ("/var/lib/kubelet", "/var/log/pods", "/var/log/containers"):
         os.makedirs(path, exist_ok=True)
-    os.symlink(folder.multus_kubeconfig, "/etc/kubernetes/admin.conf")
+
+
+def _link(usual: str, path: Path) -> None:
+    """Let a usual path lead to one of ours; below an overlay, so the machine keeps its own."""
+    if os.path.isdir(usual):
+        shutil.rmtree(usual)
+    elif os.path.lexists(usual):
+        os.unlink(usual)
+    os.makedirs(os.path.dirname(usual), exist_ok=True)
+    os.symlink(path, usual)
 
 
 def _make_links() -> None:
