@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -94,6 +95,12 @@ class ClusterNode:
 
     # ---- pods
 
+    def name_image(self, name: str) -> None:
+        """Let the pods' image have one more name: there is no registry to get another one from."""
+        ctr = ["ctr", "-a", self._socket, "-n", "k8s.io", "image", "tag", "--force", IMAGE, name]
+        subprocess.run(ctr, check=True, capture_output=True)
+        self._until("that image", lambda: self.cri.has_image(name))
+
     def run(self, pod: Json) -> Any:
         """Make a pod, bind it to the node as a scheduler would, wait until it runs; return it."""
         made = self.schedule(pod)
@@ -161,6 +168,15 @@ class ClusterNode:
         uid = pod.metadata.uid
         sandbox = next(each for each, owner in self.cri.sandboxes().items() if owner == uid)
         return addresses_in(self.cri.netns(sandbox))
+
+    def until_allocatable(self, resource: str, count: int) -> None:
+        """Wait until kubelet says that the node has so many devices to give."""
+
+        def there() -> bool:
+            found = self.api.read_node(self.name).status.allocatable
+            return int(found.get(resource, "0")) == count
+
+        self._until(f"{count} of {resource}", there)
 
     # ---- what is left
 
