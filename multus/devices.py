@@ -55,6 +55,19 @@ class NoDeviceError(DeviceError):
         self.held = held
 
 
+class ForeignDeviceError(DeviceError):
+    """The pod names a ``device_id`` of a resource, but kubelet did not give it that one."""
+
+    def __init__(self, resource: str, network: str, device_id: str) -> None:
+        super().__init__(
+            f"network {network} names the device {device_id}, which is none of {resource} that "
+            f"the pod was given; name one of those, or none"
+        )
+        self.resource = resource
+        self.network = network
+        self.device_id = device_id
+
+
 class DeviceSource(Protocol):
     """Who knows what devices a pod was given."""
 
@@ -142,15 +155,21 @@ class Devices:
         """Keep a device for the network that names it; call it before the first ``take``."""
         self._reserved.add(device_id)
 
+    def check(self, resource: str, network: str, device_id: str) -> None:
+        """Make sure that a device that the pod names is its own; raises DeviceError, ApiError.
+
+        Whoever may create a pod could otherwise name the device of another.
+        """
+        if self._strict and device_id not in self._given().get(resource, ()):
+            raise ForeignDeviceError(resource, network, device_id)
+
     def take(self, resource: str, network: str) -> str | None:
         """Return the next device of a resource; raises DeviceError and ApiError.
 
         ``network`` is for the message. Ids are counted for each resource, since only for PCI
         devices they are unique beyond it.
         """
-        if self._ids is None:
-            self._ids = self._ask()
-        held = self._ids.get(resource, ())
+        held = self._given().get(resource, ())
         for device_id in held:
             if device_id not in self._reserved and (resource, device_id) not in self._taken:
                 self._taken.add((resource, device_id))
@@ -158,6 +177,11 @@ class Devices:
         if self._strict:
             raise NoDeviceError(resource, network, len(held))
         return None
+
+    def _given(self) -> Mapping[str, Sequence[str]]:
+        if self._ids is None:
+            self._ids = self._ask()
+        return self._ids
 
 
 def _container_names(pod: Json) -> list[str]:

@@ -9,11 +9,11 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from multus import annotation, cnitypes, confdir, gateways
+from multus import annotation, cnitypes, confdir, definitions, gateways
 from multus.clusterapi import ApiNotFoundError
 from multus.cnitypes import CNIError
 from multus.delegates import Delegate, load_delegate
-from multus.jsonfields import FieldError, Fields, Json, decode
+from multus.jsonfields import FieldError, Fields, Json
 from multus.seedlookup import SeedLookup
 
 if TYPE_CHECKING:
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from multus.config import NetConf
     from multus.devices import Devices
 
-_RESOURCE_NAME = "k8s.v1.cni.cncf.io/resourceName"
 _PASSTHRU: Json = {"type": "passthru", "name": "passthru-cni"}
 
 
@@ -81,6 +80,10 @@ class PodNetworks:
                 "the pod asks for no network and the configuration has no delegates for it",
             )
         return Selected(_filtered(delegates), tuple(sources), tuple(self._selections))
+
+    def selections(self) -> list[Json]:
+        """Return the pod's selections as far as resolve has read them."""
+        return list(self._selections)
 
     def default_network(self) -> Delegate:
         """Return the node's default network alone; raises as resolve."""
@@ -168,6 +171,7 @@ class PodNetworks:
                 f"annotation {annotation.DEFAULT_NETWORK} must name exactly one network",
             )
         self._selections += elements
+        self._reserve(elements)
         return self._selected(elements[0], master=True)
 
     def _pod_networks(self) -> list[tuple[Delegate, str]]:
@@ -220,24 +224,15 @@ class PodNetworks:
     def _attachment_definition(
         self, element: Json, *, selection: Json | None = None, master: bool = False
     ) -> tuple[Delegate, str]:
-        namespace, name = str(element["namespace"]), str(element["name"])
-        definition = self._api().network_attachment(namespace, name)
-        config = _config_of(definition, name, self._conf.conf_dir)
-        meta = Fields(Fields(definition, "the object").mapping("metadata") or {}, "its metadata")
-        annotations = Fields(meta.mapping("annotations") or {}, "its annotations")
-        resource = annotations.text(_RESOURCE_NAME)
-        device_id = ""
-        wanted = Fields(selection or {}, "the element").text("deviceID")
-        if resource and self._devices is not None and not wanted:
-            device_id = _device_for(self._devices, resource, f"{namespace}/{name}")
-        delegate = load_delegate(
-            config,
-            selection or {"namespace": namespace, "name": name},
-            device_id=device_id,
-            resource_name=resource if device_id else "",
+        definition = self._api().network_attachment(str(element["namespace"]), str(element["name"]))
+        return definitions.delegate_of(
+            definition,
+            element,
+            self._conf.conf_dir,
+            self._devices,
+            selection=selection,
             master=master,
         )
-        return delegate, f"NetworkAttachmentDefinition {namespace}/{name}"
 
     def _of_2018(self) -> SeedLookup:
         return SeedLookup(self._conf.conf_dir, self._namespace, self._api, self._selections)
@@ -248,34 +243,6 @@ class PodNetworks:
                 cnitypes.INVALID_CONFIG, "the pod's networks need a kubeconfig; none is configured"
             )
         return self._cluster
-
-
-def _config_of(definition: Json, name: str, conf_dir: str) -> Json:
-    """Return the configuration of a NetworkAttachmentDefinition; raises FieldError."""
-    spec = Fields(Fields(definition, "the object").mapping("spec") or {}, "its spec")
-    text = spec.text("config")
-    if not text:
-        found = confdir.find_by_name(conf_dir, name)
-        if found is None:
-            raise FieldError(f"its spec is empty and no file in {conf_dir} is named {name!r}")
-        return found
-    conf = decode(text, "its spec.config")
-    if not isinstance(conf, dict):
-        raise FieldError("its spec.config must be a JSON object")
-    if Fields(conf, "its spec.config").text("name"):
-        return conf
-    return {**{key: value for key, value in conf.items() if key.lower() != "name"}, "name": name}
-
-
-def _device_for(devices: Devices, resource: str, network: str) -> str:
-    from multus.devices import DeviceError, NoDeviceError
-
-    try:
-        return devices.take(resource, network) or ""
-    except NoDeviceError as error:
-        raise CNIError(cnitypes.INVALID_CONFIG, str(error)) from error
-    except DeviceError as error:
-        raise CNIError(cnitypes.TRY_AGAIN_LATER, str(error)) from error
 
 
 def _filtered(delegates: list[Delegate]) -> tuple[Delegate, ...]:

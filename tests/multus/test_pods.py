@@ -288,6 +288,18 @@ def test_a_device_that_is_named_goes_to_nobody_else(
     assert runner.ran[1].stdin["deviceID"] == "0000:03:02.1"
 
 
+def test_a_device_of_another_pod_cannot_be_named(
+    world: World, runner: FakeRunner, api: FakeApi
+) -> None:
+    vf_network(api, "net1")
+    api.put_pod({NETWORKS: '[{"name": "net1", "deviceID": "0000:03:02.7"}]'})
+    checkpoint(world, "0000:03:02.0")
+    answer = add(world)
+    assert answer.code == 7
+    assert "0000:03:02.7" in answer.json["msg"]
+    assert runner.ran == []
+
+
 # ---- default routes -----------------------------------------------------------------------------
 
 

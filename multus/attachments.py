@@ -1,0 +1,139 @@
+"""Saved attachments as people and scripts see them: from our journal and multus-cni's files."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hwmgr.errors import HwmgrError
+from multus.cnitypes import ifname_fault, valid_name
+from multus.intents import Intents
+from multus.jsonfields import FieldError, Fields, Json
+from multus.result import ResultError, parse_result
+from multus.savedstate import SavedState
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hwmgr.store import StateDir
+    from multus.delegates import Delegate
+    from multus.intents import Record, StepState
+    from multus.savedstate import CachedResult
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the files say; ``problems`` name files that cannot be read."""
+
+    attachments: list[Json]
+    problems: list[str]
+
+
+def find_all(state: StateDir, cni_dir: str, open_state: Callable[[str], StateDir]) -> Found:
+    """Read every container's saved attachments; nothing is changed."""
+    found, problems = [], []
+    intents = Intents(state)
+    journal = intents.containers()
+    for container_id in journal:
+        try:
+            record = intents.load(container_id)
+        except HwmgrError as error:
+            problems.append(error.message)
+            continue
+        if record is not None:
+            found.append(_of_record(record, SavedState(open_state(record.cni_dir))))
+    saved = SavedState(open_state(cni_dir))
+    for container_id in saved.containers():
+        if container_id in journal or not valid_name(container_id):
+            continue
+        try:
+            delegates = saved.load_scratch(container_id)
+        except HwmgrError as error:
+            problems.append(error.message)
+            continue
+        if delegates is not None:
+            found.append(_of_scratch(container_id, delegates, saved))
+    return Found(found, problems)
+
+
+def _of_record(record: Record, saved: SavedState) -> Json:
+    steps = []
+    for step in record.steps:
+        item = step.attachment
+        cached = _cached(saved, item.delegate, item.container_id, item.ifname)
+        steps.append(_network(item.delegate, item.ifname, cached, step.state))
+    pairs = dict(record.steps[0].attachment.cni_args) if record.steps else {}
+    return {
+        "containerId": record.container_id,
+        **_pod(pairs),
+        "state": record.phase.value,
+        "since": record.since,
+        "netns": record.netns_path,
+        "source": "journal",
+        "networks": steps,
+    }
+
+
+def _of_scratch(container_id: str, delegates: list[Delegate], saved: SavedState) -> Json:
+    networks, pairs, netns = [], {}, None
+    for index, delegate in enumerate(delegates):
+        ifname = delegate.request.ifname or ("eth0" if index == 0 else f"net{index}")
+        cached = _cached(saved, delegate, container_id, ifname)
+        if cached is not None:
+            pairs, netns = dict(cached.cni_args), cached.netns
+        networks.append(_network(delegate, ifname, cached, None))
+    return {
+        "containerId": container_id,
+        **_pod(pairs),
+        "state": "attached",
+        "since": None,
+        "netns": netns,
+        "source": "multus-cni",
+        "networks": networks,
+    }
+
+
+def _cached(
+    saved: SavedState, delegate: Delegate, container_id: str, ifname: str
+) -> CachedResult | None:
+    # The names come from files and become part of a path.
+    if not valid_name(delegate.conf_name) or ifname_fault(ifname):
+        return None
+    return saved.load_result(delegate.conf_name, container_id, ifname)
+
+
+def _pod(pairs: dict[str, str]) -> Json:
+    return {
+        "podNamespace": pairs.get("K8S_POD_NAMESPACE") or None,
+        "podName": pairs.get("K8S_POD_NAME") or None,
+        "podUid": pairs.get("K8S_POD_UID") or None,
+    }
+
+
+def _network(
+    delegate: Delegate, ifname: str, cached: CachedResult | None, state: StepState | None
+) -> Json:
+    try:
+        kind = ",".join(delegate.plugin_list().types())
+    except FieldError:
+        kind = delegate.conf_type
+    return {
+        "name": delegate.name,
+        "ifname": ifname,
+        "type": kind,
+        "ips": [] if cached is None else _ips(cached.result),
+        "deviceID": delegate.device_id or None,
+        "state": "added" if state is None else state.value,
+    }
+
+
+def _ips(result: Json | None) -> list[str]:
+    if result is None:
+        return []
+    try:
+        own = Fields(result, "the saved result").text("cniVersion")
+        modern = parse_result(result, own).convert("1.0.0").data
+        items = Fields(modern, "the saved result").objects("ips") or []
+    except (FieldError, ResultError):
+        return []
+    return [str(item.get("address", "")) for item in items]
