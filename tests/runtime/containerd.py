@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 _START_SECONDS = 60.0
 _LOOK_SECONDS = 0.05
+# Inherited by all that it starts but the pods' own processes.
+_MARK = "TEST_CONTAINERD"
 # What this machine may lack, and nobody here needs.
 _UNUSED = (
     "io.containerd.snapshotter.v1.aufs",
@@ -60,7 +62,9 @@ class Containerd:
         )
         self._enter, self._snapshotter = tuple(enter), snapshotter
         self._seconds = _START_SECONDS * patience
+        self._mark = f"{_MARK}={self.folder}"
         self._env = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", **(env or {})}
+        self._env[_MARK] = str(self.folder)
         self._process: subprocess.Popen[bytes] | None = None
         self._orphans: list[int] = []
         for folder in (self.conf_dir, self.bin_dir):
@@ -113,6 +117,7 @@ class Containerd:
         self.cri.close()
         sockets = leftovers.shim_sockets(self.folder / "state")
         leftovers.end_shims(self.socket)
+        leftovers.end_marked(self._mark)
         leftovers.remove_cgroups(self.cgroup)
         leftovers.unmount_below(self.folder)
         leftovers.forget_results(str(self.folder))
