@@ -59,10 +59,12 @@ def _dispatch(parsed: argparse.Namespace) -> int:
 def _test(folder: Folder, arguments: list[str]) -> int:
     python = f"{programs.bootstrap('python', '--print')}/bin/python"
     selection = arguments[1:] if arguments[:1] == ["--"] else arguments
+    if not any(Path(each.partition("::")[0]).exists() for each in selection):
+        selection = [*selection, str(programs.CHECKOUT / "tests" / "cluster")]
     cluster.up(folder)
     try:
         pytest = [python, "-m", "pytest", "-q", "-rs", "-m", "cluster"]
-        return cluster.run(folder, [*pytest, *(selection or ["tests/cluster"])])
+        return cluster.run(folder, [*pytest, *selection])
     finally:
         cluster.down(folder)
 

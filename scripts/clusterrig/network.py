@@ -13,35 +13,9 @@ Json = dict[str, Any]
 
 def objects() -> list[Json]:
     """Return what is made in the API server before the first pod."""
-    return [
-        _kind("k8s.cni.cncf.io", "NetworkAttachmentDefinition", "network-attachment-definitions"),
-        _kind("kubernetes.com", "Network", "networks"),
-        _kind("kubernetes.cni.cncf.io", "Network", "networks"),
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": "multus"},
-            "roleRef": {
-                "apiGroup": "rbac.authorization.k8s.io",
-                "kind": "ClusterRole",
-                "name": "cluster-admin",
-            },
-            "subjects": [{"kind": "ServiceAccount", "name": "multus", "namespace": "kube-system"}],
-        },
-    ]
+    from multus import manifests
 
-
-def _kind(group: str, kind: str, plural: str) -> Json:
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
-    version = {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": schema}}
-    names = {"plural": plural, "kind": kind}
-    spec = {"group": group, "scope": "Namespaced", "names": names, "versions": [version]}
-    return {
-        "apiVersion": "apiextensions.k8s.io/v1",
-        "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{plural}.{group}"},
-        "spec": spec,
-    }
+    return [*manifests.crds(), *manifests.rbac()]
 
 
 def write_default(conf_dir: Path, bin_dir: Path, kubeconfig: Path) -> None:

@@ -59,9 +59,12 @@ class Node:
         containerd = self._start_containerd()
         server = Server(folder.kubeconfig)
         self._wait("an API server", server.is_ready)
-        for each in objects():
-            server.apply(each)
         self._start_kubelet(containerd)
+        given = objects()
+        for each in given:
+            server.apply(each)
+        kinds = [each for each in given if each["kind"] == "CustomResourceDefinition"]
+        self._wait("every kind of network", lambda: all(map(server.serves, kinds)))
         self._wait("a node", lambda: server.node_is_ready(daemons.NODE))
         folder.write_facts(
             node=daemons.NODE,
@@ -135,7 +138,7 @@ class Node:
         finally:
             for descriptor in watched:
                 os.close(descriptor)
-        self._say(f"{what} is ready")
+        self._say(f"{what}: ready")
 
     def _say(self, what: str) -> None:
         print(f"[{time.monotonic() - self._began:.0f}s] {what}", flush=True)

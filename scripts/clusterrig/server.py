@@ -72,6 +72,12 @@ class Server:
         if status >= 300 and status != _CONFLICT:
             raise ClusterError(f"{obj['kind']} {obj['metadata']['name']}: {status} {text}")
 
+    def serves(self, obj: Json) -> bool:
+        """Tell whether the kind that a definition defines is there already."""
+        spec = obj["spec"]
+        path = f"/apis/{spec['group']}/{spec['versions'][0]['name']}/{spec['names']['plural']}"
+        return self.ask("GET", path)[0] == 200
+
     def node_is_ready(self, name: str) -> bool:
         """Tell whether a node's kubelet has said that it takes pods."""
         status, text = self.ask("GET", f"/api/v1/nodes/{name}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from tests.fakes.namespaces import Namespace
@@ -13,6 +14,7 @@ from tests.functional.harness import VethPlant, VethSysfs
 from tests.runtime.rig import ROOT
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
 
     from tests.cluster.node import ClusterNode
@@ -38,10 +40,17 @@ class Card:
         self._wire.close()
         os.close(self._host)
 
-    def serve(self, node: ClusterNode) -> None:
-        """Make the node's multus one that finds this card."""
-        program = node.bin_dir / "multus"
-        unfinished = node.bin_dir / "unfinished"
+    @contextmanager
+    def serving(self, node: ClusterNode) -> Iterator[None]:
+        """Let the node's multus be one that finds this card, for a while."""
+        usual = (node.bin_dir / "multus").read_text()
+        _put_program(node.bin_dir, self._program())
+        try:
+            yield
+        finally:
+            _put_program(node.bin_dir, usual)
+
+    def _program(self) -> str:
         environment = {
             "PYTHONPATH": ROOT,
             "VETH_BASE": self._folder,
@@ -51,9 +60,7 @@ class Card:
         }
         words = [*(f"{key}={value}" for key, value in environment.items()), sys.executable]
         command = shlex.join(["env", *words, str(ROOT / "tests/runtime/veth_main.py")])
-        unfinished.write_text(f"#!/bin/sh\nexec {command}\n")
-        unfinished.chmod(0o755)
-        unfinished.rename(program)
+        return f"#!/bin/sh\nexec {command}\n"
 
     def snapshot(self) -> dict[str, object]:
         """Return what the host can see of it: sysfs, netdevs, settings of VFs."""
@@ -63,3 +70,11 @@ class Card:
             if link.group:
                 found[f"netdev {link.name}"] = (link.group, link.mac, link.mtu)
         return found
+
+
+def _put_program(bin_dir: Path, text: str) -> None:
+    """Replace multus, for calls that begin from now on."""
+    unfinished = bin_dir / "unfinished"
+    unfinished.write_text(text)
+    unfinished.chmod(0o755)
+    unfinished.rename(bin_dir / "multus")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from multus.checkpoint import FILE, devices_of_pod
 from tests.cluster.card import Card
 from tests.cluster.deviceplugin import DevicePlugin
 from tests.cluster.node import IMAGE, STATUS, ClusterNode
@@ -101,8 +102,7 @@ POD_OF_2018 = {
 
 @pytest.fixture
 def card(node: ClusterNode, tmp_path: Path) -> Iterator[Card]:
-    with closing(Card(tmp_path, NIC)) as made:
-        made.serve(node)
+    with closing(Card(tmp_path, NIC)) as made, made.serving(node):
         yield made
 
 
@@ -148,6 +148,9 @@ def test_the_devices_that_kubelet_allocated(node: ClusterNode, card: Card) -> No
         }
         told = {each["interface"]: each for each in json.loads(made.metadata.annotations[STATUS])}
         assert {name: each["ips"] for name, each in told.items()} == links
+        # Where kubelet's socket does not answer, its file is asked.
+        saved = devices_of_pod(FILE, made.metadata.uid)
+        assert sorted(saved["main"][RESOURCE]) == sorted(given)
         node.delete(made)
         node.until_left(before)
     assert card.snapshot() == hardware

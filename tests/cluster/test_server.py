@@ -21,5 +21,4 @@ def test_suite(check: suite.Check, cluster: ClusterNode) -> None:
 
 @pytest.mark.parametrize("check", ours.CHECKS, ids=lambda check: check.__name__)
 def test_ours(check: ours.Check, cluster: ClusterNode) -> None:
-    """With the certificate and by the rules that multus has on a node."""
-    check(cluster.client, ours.open_cluster(str(cluster.folder / "multus.kubeconfig")))
+    check(cluster.client, ours.open_cluster(str(cluster.folder / "kubeconfig")))
