@@ -41,8 +41,10 @@ def find_all(state: StateDir, cni_dir: str, open_state: Callable[[str], StateDir
             problems.append(error.message)
             continue
         if record is not None:
-            found.append(_of_record(record, SavedState(open_state(record.cni_dir))))
-    saved = SavedState(open_state(cni_dir))
+            results = _Results(open_state(record.cni_dir), problems)
+            found.append(_of_record(record, results))
+    folder = open_state(cni_dir)
+    saved, results = SavedState(folder), _Results(folder, problems)
     for container_id in saved.containers():
         if container_id in journal or not valid_name(container_id):
             continue
@@ -52,15 +54,42 @@ def find_all(state: StateDir, cni_dir: str, open_state: Callable[[str], StateDir
             problems.append(error.message)
             continue
         if delegates is not None:
-            found.append(_of_scratch(container_id, delegates, saved))
+            found.append(_of_scratch(container_id, delegates, results))
     return Found(found, problems)
 
 
-def _of_record(record: Record, saved: SavedState) -> Json:
+class _Results:
+    """libcni's records in one folder; of those that cannot be read, the problems are kept."""
+
+    def __init__(self, folder: StateDir, problems: list[str]) -> None:
+        self._folder, self._problems = folder, problems
+
+    def of(self, delegate: Delegate, container_id: str, ifname: str) -> CachedResult | None:
+        """Return the record of one interface, None when there is none, or a damaged one."""
+        # The names come from files and become part of a path.
+        if not valid_name(delegate.conf_name) or ifname_fault(ifname):
+            return None
+        name = f"{delegate.conf_name}-{container_id}-{ifname}"
+        try:
+            if self._folder.read_bytes("results", name) is None:
+                return None
+            saved = SavedState(self._folder)
+            cached = saved.load_result(delegate.conf_name, container_id, ifname)
+            # It may have been removed since.
+            if cached is None and self._folder.read_bytes("results", name) is not None:
+                path = self._folder.path("results", name)
+                self._problems.append(f"{path} is no record of libcni; addresses are unknown")
+        except HwmgrError as error:
+            self._problems.append(error.message)
+            return None
+        return cached
+
+
+def _of_record(record: Record, results: _Results) -> Json:
     steps = []
     for step in record.steps:
         item = step.attachment
-        cached = _cached(saved, item.delegate, item.container_id, item.ifname)
+        cached = results.of(item.delegate, item.container_id, item.ifname)
         steps.append(_network(item.delegate, item.ifname, cached, step.state))
     pairs = dict(record.steps[0].attachment.cni_args) if record.steps else {}
     return {
@@ -74,11 +103,11 @@ def _of_record(record: Record, saved: SavedState) -> Json:
     }
 
 
-def _of_scratch(container_id: str, delegates: list[Delegate], saved: SavedState) -> Json:
+def _of_scratch(container_id: str, delegates: list[Delegate], results: _Results) -> Json:
     networks, pairs, netns = [], {}, None
     for index, delegate in enumerate(delegates):
         ifname = delegate.request.ifname or ("eth0" if index == 0 else f"net{index}")
-        cached = _cached(saved, delegate, container_id, ifname)
+        cached = results.of(delegate, container_id, ifname)
         if cached is not None:
             pairs, netns = dict(cached.cni_args), cached.netns
         networks.append(_network(delegate, ifname, cached, None))
@@ -91,15 +120,6 @@ def _of_scratch(container_id: str, delegates: list[Delegate], saved: SavedState)
         "source": "multus-cni",
         "networks": networks,
     }
-
-
-def _cached(
-    saved: SavedState, delegate: Delegate, container_id: str, ifname: str
-) -> CachedResult | None:
-    # The names come from files and become part of a path.
-    if not valid_name(delegate.conf_name) or ifname_fault(ifname):
-        return None
-    return saved.load_result(delegate.conf_name, container_id, ifname)
 
 
 def _pod(pairs: dict[str, str]) -> Json:

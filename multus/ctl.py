@@ -42,10 +42,19 @@ app.command(
 )(explain_command)
 
 
+def _complete_which(incomplete: str) -> list[str]:
+    return [word for word in ("crds", "rbac", "all") if word.startswith(incomplete)]
+
+
 @app.command("manifests", epilog="Example: multusctl manifests crds | kubectl apply -f -")
 def _manifests(
     context: typer.Context,
-    which: Annotated[str, typer.Argument(metavar="crds|rbac|all", help="What to print.")] = "all",
+    which: Annotated[
+        str,
+        typer.Argument(
+            metavar="crds|rbac|all", help="What to print.", autocompletion=_complete_which
+        ),
+    ] = "all",
     namespace: Annotated[
         str, typer.Option("--namespace", metavar="NAME", help="Of the service account.")
     ] = "kube-system",

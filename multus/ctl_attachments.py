@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hwmgr.cli_output import Column
+from hwmgr.errors import HwmgrError
 from hwmgr.store import StateDir
 from multus import attachments
 from multus.config import DEFAULT_CNI_DIR
@@ -32,6 +34,17 @@ _COLUMNS = (
 )
 
 
+def _complete(context: typer.Context, incomplete: str) -> list[str]:
+    folder = context.find_root().params.get("state_dir") or "/var/lib/cni/sriov"
+    with contextlib.suppress(HwmgrError):
+        cni_dir = context.params.get("cni_dir") or DEFAULT_CNI_DIR
+        found = attachments.find_all(StateDir(folder), cni_dir, StateDir).attachments
+        words = [f"{each['podNamespace']}/{each['podName']}" for each in found if each["podName"]]
+        words += [str(each["containerId"]) for each in found]
+        return [word for word in words if word.startswith(incomplete)]
+    return []
+
+
 @attachments_app.command("list", epilog="Example: multusctl attachments list -o json")
 def _list(
     context: typer.Context, cni_dir: CniDirOption = DEFAULT_CNI_DIR, output: OutputOption = None
@@ -55,7 +68,9 @@ def _show(
     container: Annotated[
         str,
         typer.Argument(
-            metavar="CONTAINER", help="A container id or its beginning, or NAMESPACE/POD."
+            metavar="CONTAINER",
+            help="A container id or its beginning, or NAMESPACE/POD.",
+            autocompletion=_complete,
         ),
     ],
     cni_dir: CniDirOption = DEFAULT_CNI_DIR,
@@ -65,7 +80,11 @@ def _show(
     session = session_of(context)
     found = _found(session, cni_dir)
     matching = [each for each in found.attachments if _matches(each, container)]
+    whole = [each for each in matching if each["containerId"] == container]
+    matching = whole or matching
     if len(matching) != 1:
+        for problem in found.problems:
+            session.complain(problem)
         names = ", ".join(str(each["containerId"]) for each in matching)
         problem = f"{container!r} names several: {names}" if names else f"no pod is {container!r}"
         session.complain(f"{problem}; see 'multusctl attachments list'")

@@ -15,8 +15,8 @@ from multus.config import NetConf, load_conf
 from multus.ctl_session import OutputOption, session_of
 from multus.devices import KUBELET_SECONDS, Devices, KubeletDevices
 from multus.explain import explain
-from multus.jsonfields import FieldError
-from multus.objectfiles import ObjectFiles, read_objects
+from multus.jsonfields import FieldError, Fields, decode
+from multus.objectfiles import ObjectFiles, ReadOnly, read_objects
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from multus.jsonfields import Json
 
 _CONF_DIR = "/etc/cni/net.d"
+_FILE_ENDINGS = (".yaml", ".yml", ".json")
 _COLUMNS = (
     Column("IFNAME", "ifname"),
     Column("NETWORK", "name"),
@@ -97,8 +98,11 @@ def _explained(
         cluster = Cluster(ObjectFiles(objects), clock)
         found = _with_namespace(pods[0])
     else:
+        if definitions:
+            message = f"there is no file {pod}, and network objects from files need a pod from one"
+            raise typer.BadParameter(message, param_hint="--net-attach-defs")
         namespace, slash, name = pod.partition("/")
-        if not slash:
+        if not (namespace and slash) or "/" in name or pod.endswith(_FILE_ENDINGS):
             raise FieldError(f"{pod} is neither a file nor NAMESPACE/NAME")
         cluster = _real_cluster(conf, session.environment)
         found = cluster.pod(namespace, name)
@@ -118,7 +122,7 @@ def _real_cluster(conf: NetConf, env: Mapping[str, str]) -> Cluster:
     api = connect(conf.kubeconfig, env)
     if api is None:
         raise FieldError("the configuration names no kubeconfig; give the pod as a file")
-    return Cluster(api, SystemClock())
+    return Cluster(ReadOnly(api), SystemClock())
 
 
 def _configuration(path: str | None) -> NetConf:
@@ -127,11 +131,19 @@ def _configuration(path: str | None) -> NetConf:
         return _read(path)
     names = sorted(os.listdir(_CONF_DIR)) if os.path.isdir(_CONF_DIR) else []
     for name in names:
-        if name.endswith((".conf", ".json")):
-            conf = _read(os.path.join(_CONF_DIR, name))
-            if conf.type in ("multus", "multus-shim"):
-                return conf
+        path = os.path.join(_CONF_DIR, name)
+        if name.endswith((".conf", ".json")) and _type_of(path) in ("multus", "multus-shim"):
+            return _read(path)
     raise FieldError(f"no configuration of multus in {_CONF_DIR}; name one with --conf")
+
+
+def _type_of(path: str) -> str:
+    """Return the type in a configuration file, "" for one that cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return Fields(decode(file.read(), path), path).text("type")
+    except (OSError, FieldError):
+        return ""
 
 
 def _read(path: str) -> NetConf:

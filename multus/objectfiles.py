@@ -1,4 +1,4 @@
-"""Kubernetes objects from files, answered as an API server would, for questions without one."""
+"""Kubernetes objects for questions that change nothing: from files, or from a server only read."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from multus.jsonfields import FieldError, Fields, Json
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Literal
+
+    from multus.clusterapi import Api
 
 _PLURALS = {
     "Pod": "pods",
@@ -26,9 +28,12 @@ def read_objects(path: str) -> list[Json]:
     try:
         with open(path, "rb") as file:
             documents = list(yaml.safe_load_all(file))
+        _check_names(documents, path)
     except OSError as error:
         raise FieldError(f"{path} cannot be read: {error.strerror}") from error
-    except (yaml.YAMLError, ValueError) as error:
+    except FieldError:
+        raise
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise FieldError(f"{path} is not YAML: {' '.join(str(error).split())}") from error
     objects: list[Json] = []
     for document in documents:
@@ -40,18 +45,8 @@ def read_objects(path: str) -> list[Json]:
     return objects
 
 
-class ObjectFiles:
-    """Implements multus.clusterapi.Api for reading; what has no namespace is in ``default``."""
-
-    def __init__(self, objects: Iterable[Json]) -> None:
-        self._objects = {_path_of(obj): obj for obj in objects}
-
-    def get(self, path: str, *, timeout: float, query: Mapping[str, str] | None = None) -> Json:
-        """See Api.get."""
-        found = self._objects.get(path)
-        if found is None:
-            raise ApiNotFoundError(path, "no file has such an object", 404)
-        return found
+class _Unwritten:
+    """The half of multus.clusterapi.Api that writes: all of it is refused."""
 
     def patch(
         self,
@@ -61,20 +56,59 @@ class ObjectFiles:
         timeout: float,
         kind: Literal["merge", "json", "strategic"] = "merge",
     ) -> Json:
-        """Refuse: files are only read."""
-        raise ApiError(path, "objects from files are not written")
+        """Refuse."""
+        raise ApiError(path, "a question changes nothing")
 
     def create(self, path: str, body: object, *, timeout: float) -> Json:
-        """Refuse: files are only read."""
-        raise ApiError(path, "objects from files are not written")
+        """Refuse."""
+        raise ApiError(path, "a question changes nothing")
 
 
-def _path_of(obj: Json) -> str:
+class ObjectFiles(_Unwritten):
+    """Implements multus.clusterapi.Api for reading; what has no namespace is in ``default``."""
+
+    def __init__(self, objects: Iterable[Json]) -> None:
+        paths = ((_path_of(obj), obj) for obj in objects)
+        self._objects = {path: obj for path, obj in paths if path is not None}
+
+    def get(self, path: str, *, timeout: float, query: Mapping[str, str] | None = None) -> Json:
+        """See Api.get."""
+        found = self._objects.get(path)
+        if found is None:
+            raise ApiNotFoundError(path, "no file has such an object", 404)
+        return found
+
+
+class ReadOnly(_Unwritten):
+    """Implements multus.clusterapi.Api by another one that is asked and never told anything."""
+
+    def __init__(self, api: Api) -> None:
+        self._api = api
+
+    def get(self, path: str, *, timeout: float, query: Mapping[str, str] | None = None) -> Json:
+        """See Api.get."""
+        return self._api.get(path, timeout=timeout, query=query)
+
+
+def _check_names(value: object, path: str) -> None:
+    """Raise FieldError for a member whose name is no text: YAML has such, Kubernetes does not."""
+    if isinstance(value, dict):
+        for name, member in value.items():
+            if not isinstance(name, str):
+                raise FieldError(f"{path} has a member {name!r}; put quotes around the name")
+            _check_names(member, path)
+    elif isinstance(value, list):
+        for item in value:
+            _check_names(item, path)
+
+
+def _path_of(obj: Json) -> str | None:
+    """Return where a server would have the object, None for a kind that networks do not need."""
     fields = Fields(obj, "an object")
     meta = Fields(fields.mapping("metadata") or {}, "its metadata")
     version, kind = fields.text("apiVersion"), fields.text("kind")
     if kind not in _PLURALS:
-        raise FieldError(f"an object of kind {kind!r}; known are {', '.join(_PLURALS)}")
+        return None
     if not meta.text("name"):
         raise FieldError(f"an object of kind {kind} has no name")
     root = "/apis/" if "/" in version else "/api/"
