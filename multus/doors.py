@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from multus.devices import Devices
     from multus.logs import Log
     from multus.namespaces import Namespaces
+    from multus.orphans import Orphans
     from multus.pods import Pod
     from multus.routes import Routes
 
@@ -27,8 +28,8 @@ class Doors:
 
     ``state`` is the node's state directory, ``open_state`` opens another one (a ``cniDir``).
     ``connect`` opens the API server of a kubeconfig, None when there is no cluster; ``devices``
-    are those that kubelet gave to a pod. ``checkpoint`` hears the name of every durable step; tests
-    end the process there.
+    are those that kubelet gave to a pod, ``orphans`` plugins whose call was killed. ``checkpoint``
+    hears the name of every durable step; tests end the process there.
     """
 
     state: StateDir
@@ -39,6 +40,7 @@ class Doors:
     devices: Callable[[Pod], Devices]
     device_info: DeviceInfo
     routes: Routes
+    orphans: Orphans
     clock: Clock
     boot_id: str
     open_log: Callable[[LogConfig], Log]

@@ -62,6 +62,9 @@ class Undo:
         With nothing left, the record and the scratch are gone; otherwise the record stays.
         """
         outcome = Undone([], [])
+        whole = record.phase is Phase.ATTACHED
+        if not whole and (ended := self._doors.orphans.end(record.container_id)):
+            self._log.problem(f"{record.container_id}: ended {ended} plugins of a killed call")
         record = self._saved_as(replace(record, phase=Phase.DELETING))
         self._doors.checkpoint(f"{verb}.deleting")
         held = record.held()

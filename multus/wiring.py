@@ -19,6 +19,7 @@ from multus.doors import Doors
 from multus.invoke import ExecPlugin
 from multus.logs import NodeLog, node_sink, one_line, send_to_syslog
 from multus.namespaces import KernelNamespaces
+from multus.orphans import KernelOrphans
 from multus.routes import KernelRoutes
 from multus.skel import Commands, Process, serve
 
@@ -88,6 +89,7 @@ def real_doors(
         devices=lambda pod: _devices(pod, clock, config),
         device_info=DeviceInfo(),
         routes=KernelRoutes(),
+        orphans=KernelOrphans(env),
         clock=clock,
         boot_id=read_boot_id(),
         open_log=open_log,

@@ -211,6 +211,17 @@ class Answer:
         return int(self.json["code"])
 
 
+class FakeOrphans:
+    """Notes for which containers it was asked to end what earlier calls left running."""
+
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    def end(self, container_id: str) -> int:
+        self.ended.append(container_id)
+        return 0
+
+
 @dataclass
 class World:
     """A node for one test: folders under ``root``, fakes for everything else."""
@@ -227,6 +238,7 @@ class World:
     limits: Limits = field(default_factory=Limits)
     api: FakeApi = field(default_factory=FakeApi)
     routes: FakeRoutes = field(default_factory=FakeRoutes)
+    orphans: FakeOrphans = field(default_factory=FakeOrphans)
     strict: bool = True
     kubeconfigs: set[str] = field(default_factory=lambda: {"/kubeconfig"})
 
@@ -282,6 +294,7 @@ class World:
                 devices=self.devices,
                 device_info=MovedDeviceInfo(str(self.root / "devinfo")),
                 routes=self.routes,
+                orphans=self.orphans,
                 clock=clock,
                 boot_id=self.boot_id,
                 open_log=open_log,

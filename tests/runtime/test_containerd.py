@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -153,6 +155,9 @@ def test_kubelet_loses_patience(rig: Rig) -> None:
     cancel()
     rig.wait_until_clean()
     assert rig.cri.sandboxes() == {}
+    # The delegate that the dead call was waiting for takes nothing any more: nobody is at the gate.
+    with pytest.raises(OSError, check=lambda error: error.errno == errno.ENXIO):
+        os.open(f"{rig.gate}.open", os.O_WRONLY | os.O_NONBLOCK)
 
 
 @pytest.mark.parametrize("version", ["0.3.1", "0.4.0", "1.0.0"])
