@@ -54,7 +54,7 @@ class StateDir:
             return None
         try:
             value: object = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RecordTorn(self.path(*names), str(error)) from error
         return value
 

@@ -50,7 +50,9 @@ def test_names_that_could_lead_elsewhere(state: StateDir, name: str) -> None:
             action()
 
 
-@pytest.mark.parametrize("torn", [b"", b"{", b'{"a": 1}trailing', b"\xff\xfe", b"nul\0"])
+@pytest.mark.parametrize(
+    "torn", [b"", b"[" * 100_000, b"{", b'{"a": 1}trailing', b"\xff\xfe", b"nul\0"]
+)
 def test_a_torn_record_is_named_and_kept(state: StateDir, torn: bytes) -> None:
     state.write_bytes(torn, "journal", "x")
     with pytest.raises(RecordTorn) as caught:
