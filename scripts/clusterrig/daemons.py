@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 NODE = "node1"
+STATIC_PODS = "/etc/kubernetes/manifests"
 NODE_ADDRESS = "192.0.2.10"
 _ETCD = "http://127.0.0.1:2379"
 _ETCD_PEER = "http://127.0.0.1:2380"
@@ -86,10 +87,13 @@ def kubelet_settings(cgroup: str, resolv_conf: Path) -> str:
         "cgroupRoot": cgroup,
         "enforceNodeAllocatable": [],
         "nodeStatusUpdateFrequency": "1s",
+        "staticPodPath": STATIC_PODS,
+        "fileCheckFrequency": "1s",
         "volumePluginDir": "/var/lib/kubelet/volumeplugins",
         "failSwapOn": False,
         "makeIPTablesUtilChains": False,
         "maxOpenFiles": 4096,
+        "clusterDNS": ["10.96.0.10"],
         "resolvConf": str(resolv_conf),
         "imageGCHighThresholdPercent": 100,
         "evictionHard": {"memory.available": "50Mi", "nodefs.available": "1%"},

@@ -153,7 +153,8 @@ def _mount_private() -> None:
             os.makedirs(path)
         options = f"lowerdir={top},upperdir={upper},workdir={work}"
         _call("mount", "-t", "overlay", "-o", options, "overlay", top)
-    for path in ("/var/lib/kubelet", "/var/log/pods", "/var/log/containers"):
+    shutil.rmtree(daemons.STATIC_PODS, ignore_errors=True)  # the machine's, as seen from here
+    for path in ("/var/lib/kubelet", "/var/log/pods", "/var/log/containers", daemons.STATIC_PODS):
         os.makedirs(path, exist_ok=True)
 
 

@@ -103,8 +103,7 @@ class ClusterNode:
 
     def run(self, pod: Json) -> Any:
         """Make a pod, bind it to the node as a scheduler would, wait until it runs; return it."""
-        made = self.schedule(pod)
-        return self.until_pod(made, lambda found: found.status.phase == "Running")
+        return self.until_running(self.schedule(pod).metadata.name)
 
     def schedule(self, pod: Json) -> Any:
         """Make a pod and bind it to the node; return it."""
@@ -116,9 +115,9 @@ class ClusterNode:
         self.api.create_namespaced_binding(NAMESPACE, binding, _preload_content=False)
         return made
 
-    def until_pod(self, pod: Any, there: Callable[[Any], bool]) -> Any:
-        """Watch a pod until it is as wanted; return it as it is then."""
-        name, deadline = pod.metadata.name, time.monotonic() + _SECONDS
+    def until_running(self, name: str) -> Any:
+        """Watch a pod until it runs; return it as it is then."""
+        found = None
         stream = Watch().stream(
             self.api.list_namespaced_pod,
             NAMESPACE,
@@ -126,11 +125,10 @@ class ClusterNode:
             timeout_seconds=int(_SECONDS),
         )
         for event in stream:
-            if event["type"] != "DELETED" and there(event["object"]):
-                return event["object"]
-            if time.monotonic() > deadline:
-                break
-        raise AssertionError(f"{name} is not as wanted: {self.events(pod)}")
+            found = event["object"]
+            if event["type"] != "DELETED" and found.status.phase == "Running":
+                return found
+        raise AssertionError(f"{name} does not run: {found and self.events(found)}")
 
     def events(self, pod: Any) -> list[tuple[str, str, str]]:
         """Return what is told of a pod: component, reason, message."""
@@ -150,9 +148,13 @@ class ClusterNode:
         return found[0]
 
     def delete(self, pod: Any) -> None:
-        """Delete a pod and wait until the server and the runtime have let go of it."""
+        """Delete a pod and wait until the server, and so kubelet, has let go of it."""
+        self.api.delete_namespaced_pod(pod.metadata.name, NAMESPACE, grace_period_seconds=1)
+        self.until_gone(pod)
+
+    def until_gone(self, pod: Any) -> None:
+        """Wait until the server has let go of a pod."""
         name, uid = pod.metadata.name, pod.metadata.uid
-        self.api.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=1)
 
         def gone() -> bool:
             try:
@@ -165,7 +167,10 @@ class ClusterNode:
 
     def links_of(self, pod: Any) -> dict[str, list[str]]:
         """Return the links of a running pod, with their IPv4 addresses."""
-        uid = pod.metadata.uid
+        return self.links_of_uid(pod.metadata.uid)
+
+    def links_of_uid(self, uid: str) -> dict[str, list[str]]:
+        """Return the same of the pod that the runtime knows by this uid."""
         sandbox = next(each for each, owner in self.cri.sandboxes().items() if owner == uid)
         return addresses_in(self.cri.netns(sandbox))
 
