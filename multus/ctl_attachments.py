@@ -83,7 +83,7 @@ def _show(
     whole = [each for each in matching if each["containerId"] == container]
     matching = whole or matching
     if len(matching) != 1:
-        for problem in found.problems:
+        for problem in [] if matching else found.problems:
             session.complain(problem)
         names = ", ".join(str(each["containerId"]) for each in matching)
         problem = f"{container!r} names several: {names}" if names else f"no pod is {container!r}"

@@ -95,6 +95,8 @@ def _explained(
         pods = [obj for obj in objects if obj.get("kind") == "Pod"]
         if len(pods) != 1:
             raise FieldError(f"{pod} and the other files hold {len(pods)} pods; one is needed")
+        if not conf.kubeconfig:
+            session.complain("no kubeconfig in the configuration: on a node, no pod is looked up")
         cluster = Cluster(ObjectFiles(objects), clock)
         found = _with_namespace(pods[0])
     else:
