@@ -27,11 +27,13 @@ KUBECONFIG={folder}/kubeconfig (the server is on the loopback of the cluster's n
 
 def main(arguments: list[str]) -> int:
     """Do what the command line says; return the exit status."""
-    parsed = _parser().parse_args(arguments)
+    parsed, rest = _parser().parse_known_args(arguments)
+    if rest and parsed.command != "test":
+        _parser().error(f"unrecognized arguments: {' '.join(rest)}")
     # A test run that is told to end must take its cluster along.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
-        return _dispatch(parsed)
+        return _dispatch(parsed, rest)
     except ClusterError as error:
         cluster.say(str(error))
         return CLUSTER_FAILED
@@ -39,7 +41,7 @@ def main(arguments: list[str]) -> int:
         return 130
 
 
-def _dispatch(parsed: argparse.Namespace) -> int:
+def _dispatch(parsed: argparse.Namespace, rest: list[str]) -> int:
     if parsed.command == "build":
         print(programs.ensure_programs())
         return 0
@@ -53,7 +55,7 @@ def _dispatch(parsed: argparse.Namespace) -> int:
         return 0
     if parsed.command == "run":
         return cluster.run(folder, [parsed.program, *parsed.arguments])
-    return _test(folder, parsed.arguments)
+    return _test(folder, [*rest, *parsed.arguments])
 
 
 def _test(folder: Folder, arguments: list[str]) -> int:

@@ -22,6 +22,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 RECIPE = Path(__file__).resolve().with_name("build.sh")
 VERSION = "1.20.2"
 _KEPT = 2
+_UNFINISHED = "building-kubernetes-"
 
 
 def cache_folder() -> Path:
@@ -66,7 +67,9 @@ def bootstrap(*arguments: str) -> str:
 def _build(folder: Path) -> None:
     print("cluster: building Kubernetes, once: 7 minutes on two cores", file=sys.stderr)
     apt = bootstrap("apt", "--print")
-    unfinished = Path(tempfile.mkdtemp(prefix="unfinished-", dir=cache_folder()))
+    for left in cache_folder().glob(f"{_UNFINISHED}*"):  # of a build that was killed
+        shutil.rmtree(left)
+    unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=cache_folder()))
     try:
         _call([str(RECIPE), VERSION, str(unfinished)], {**os.environ, "APT_CONFIG": apt})
         unfinished.chmod(0o755)
@@ -87,7 +90,7 @@ def _drop_old() -> None:
         cache_folder().glob("kubernetes-*/"), key=lambda path: path.stat().st_mtime, reverse=True
     )
     for folder in found[_KEPT:]:
-        doomed = folder.with_name(f"unfinished-{folder.name}-{os.getpid()}")
+        doomed = folder.with_name(f"{_UNFINISHED}old-{os.getpid()}")
         folder.rename(doomed)
         shutil.rmtree(doomed)
 
