@@ -21,10 +21,6 @@ if TYPE_CHECKING:
     from multus.savedstate import CachedResult
 
 
-# The JSON decoder follows nesting by recursion.
-_UNREADABLE = (HwmgrError, RecursionError)
-
-
 @dataclass(frozen=True, slots=True)
 class Found:
     """What the files say; ``problems`` name files that cannot be read."""
@@ -41,8 +37,8 @@ def find_all(state: StateDir, cni_dir: str, open_state: Callable[[str], StateDir
     for container_id in journal:
         try:
             record = intents.load(container_id)
-        except _UNREADABLE as error:
-            problems.append(_problem(error, f"the journal of container {container_id}"))
+        except HwmgrError as error:
+            problems.append(error.message)
             continue
         if record is not None:
             results = _Results(open_state(record.cni_dir), problems)
@@ -54,16 +50,12 @@ def find_all(state: StateDir, cni_dir: str, open_state: Callable[[str], StateDir
             continue
         try:
             delegates = saved.load_scratch(container_id)
-        except _UNREADABLE as error:
-            problems.append(_problem(error, folder.path(container_id)))
+        except HwmgrError as error:
+            problems.append(error.message)
             continue
         if delegates is not None:
             found.append(_of_scratch(container_id, delegates, results))
-    return Found(found, problems)
-
-
-def _problem(error: Exception, what: str) -> str:
-    return error.message if isinstance(error, HwmgrError) else f"{what} is nested too deep"
+    return Found(sorted(found, key=lambda each: str(each["containerId"])), problems)
 
 
 class _Results:
@@ -87,8 +79,8 @@ class _Results:
             if cached is None and self._folder.read_bytes("results", name) is not None:
                 path = self._folder.path("results", name)
                 self._problems.append(f"{path} is no record of libcni; addresses are unknown")
-        except _UNREADABLE as error:
-            self._problems.append(_problem(error, self._folder.path("results", name)))
+        except HwmgrError as error:
+            self._problems.append(error.message)
             return None
         return cached
 

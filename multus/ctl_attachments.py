@@ -41,7 +41,7 @@ def _complete(context: typer.Context, incomplete: str) -> list[str]:
         found = attachments.find_all(StateDir(folder), cni_dir, StateDir).attachments
         words = [f"{each['podNamespace']}/{each['podName']}" for each in found if each["podName"]]
         words += [str(each["containerId"]) for each in found]
-        return [word for word in words if word.startswith(incomplete)]
+        return [word for word in dict.fromkeys(words) if word.startswith(incomplete)]
     return []
 
 
