@@ -20,6 +20,7 @@ from multus.config import load_conf
 from multus.ctl_session import CtlSession
 from multus.explain import explain
 from multus.objectfiles import ObjectFiles, ReadOnly, read_objects
+from tests.apiserver.server import ApiServer
 from tests.multus.fake_api import PODS, FakeApi
 from tests.multus.fakes import FakeClock
 
@@ -168,6 +169,24 @@ def test_a_question_writes_nothing_to_the_cluster() -> None:
     assert [error["code"] for error in errors_of(told)] == [7]
     assert api.events == []
     assert {line.split()[0] for line in api.requests} == {"GET"}
+
+
+@pytest.mark.parametrize("networks", ["net1", "missing"])
+def test_a_pod_of_the_cluster(files: Files, networks: str) -> None:
+    with ApiServer() as server:
+        server.add(pod(networks, namespace="ns1", uid="uid1"))
+        server.add({**NAD, "metadata": {"name": "net1", "namespace": "ns1"}})
+        kubeconfig = files.root / "kubeconfig"
+        server.kubeconfig(kubeconfig)
+        files.configure({**CONF, "kubeconfig": str(kubeconfig)})
+        status, told, err = files.explain("--pod", "ns1/web")
+        found = [item["name"] for item in told["delegates"]]
+        assert found == ([] if networks == "missing" else ["cbr0", "ns1/net1"])
+        assert (status, err) == (int(networks == "missing"), "")
+        assert {request.verb for request in server.requests} == {"GET"}
+        status, told, err = files.explain("--pod", "ns1/another")
+        assert (status, told) == (1, None)
+        assert "another" in err
 
 
 def asked(api: FakeApi) -> Cluster:
