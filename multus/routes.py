@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from hwmgr.links import DefaultRoute, Links
 
-_ENODEV = 19
+_EEXIST, _ENODEV = 17, 19
 
 
 class Routes(Protocol):
@@ -54,8 +54,13 @@ def _replace(links: Links, index: int, gateway: str) -> None:
             links.remove_default_route(route)
             undo.callback(_putting_back(links, route))
         # The old ones are gone, so the kernel cannot say that there is one already.
-        if not links.add_route(index, dst, gateway, {}):
-            raise NetlinkError(f"add default route by {gateway}", 17)
+        try:
+            added = links.add_route(index, dst, gateway, {})
+        except NetlinkError as error:
+            text = f"add default route by gateway {gateway}, which the network must reach"
+            raise NetlinkError(text, error.errno) from error
+        if not added:
+            raise NetlinkError(f"add default route by gateway {gateway}", _EEXIST)
         undo.pop_all()
 
 

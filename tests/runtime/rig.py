@@ -146,7 +146,8 @@ class Rig:
                 path.relative_to(self.folder).as_posix()
                 for top in (self.cni_dir, self.state_dir, self.ipam, self.leases)
                 for path in top.rglob("*")
-                if path.is_file() and path.name not in ("lock", "last_reserved_ip.0")
+                if path.is_file()
+                if path.name != "lock" and not path.name.startswith("last_reserved_ip.")
                 if "/locks/" not in str(path) and not path.name.endswith(".lock")
             ],
             "links": [name for name in self.host_links() if name.startswith("veth")],

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -50,6 +52,64 @@ def test_the_networks_that_an_annotation_names(rig: Rig, api: ApiServer) -> None
     api.down()
     rig.cri.stop(sandbox)
     rig.cri.remove(sandbox)
+    assert rig.left() == {}
+
+
+def dual(rig: Rig, name: str, number: int) -> dict[str, Any]:
+    """Return a bridge network of both families that gives its pods default routes."""
+    made = rig.bridge(name, isGateway=True, isDefaultGateway=True)
+    ranges = [[{"subnet": f"10.{number}.0.0/24"}], [{"subnet": f"fd{number}::/64"}]]
+    ipam = {key: value for key, value in made["ipam"].items() if key != "subnet"}
+    return {**made, "ipam": {**ipam, "ranges": ranges}}
+
+
+def defaults(rig: Rig, sandbox: str) -> set[tuple[str, str]]:
+    """Return the interfaces and gateways of a sandbox's default routes."""
+    enter = ["nsenter", f"--net={rig.cri.netns(sandbox)}", "ip", "-j"]
+    found = set()
+    for family in ("-4", "-6"):
+        listed = subprocess.run(
+            [*enter, family, "route", "show", "default"], check=True, capture_output=True
+        )
+        found |= {(route["dev"], route["gateway"]) for route in json.loads(listed.stdout)}
+    return found
+
+
+@pytest.mark.parametrize(
+    ("gateways", "wanted"),
+    [
+        ([], {("eth0", "10.91.0.1"), ("eth0", "fd91::1")}),
+        (["10.92.0.1"], {("net1", "10.92.0.1"), ("eth0", "fd91::1")}),
+        (["fd92::1"], {("eth0", "10.91.0.1"), ("net1", "fd92::1")}),
+        (["10.92.0.1", "fd92::1"], {("net1", "10.92.0.1"), ("net1", "fd92::1")}),
+    ],
+    ids=["none", "ipv4", "ipv6", "both"],
+)
+def test_the_way_out_is_the_one_that_the_pod_asks_for(
+    rig: Rig, api: ApiServer, gateways: list[str], wanted: set[tuple[str, str]]
+) -> None:
+    define(api, "more", {**dual(rig, "more", 92), "isDefaultGateway": False})
+    start(rig, api, dual(rig, "first", 91))
+    networks = json.dumps([{"name": "more", "default-route": gateways}])
+    sandbox = rig.cri.run(make_pod(api, "web", networks))
+    assert defaults(rig, sandbox) == wanted
+    told = {
+        (entry["interface"], gateway)
+        for entry in status_of(api, "web")
+        for gateway in entry.get("gateway", [])
+    }
+    assert told == wanted
+    rig.cri.stop(sandbox)
+    rig.cri.remove(sandbox)
+    assert rig.left() == {}
+
+
+def test_a_gateway_that_nobody_can_reach_fails_the_pod(rig: Rig, api: ApiServer) -> None:
+    define(api, "more", {**dual(rig, "more", 92), "isDefaultGateway": False})
+    start(rig, api, dual(rig, "first", 91))
+    networks = json.dumps([{"name": "more", "default-route": ["192.0.2.1"]}])
+    with pytest.raises(CriError, match=r"192\.0\.2\.1"):
+        rig.cri.run(make_pod(api, "web", networks))
     assert rig.left() == {}
 
 
