@@ -96,6 +96,7 @@ class Node:
         _link("/etc/kubernetes/admin.conf", self._folder.multus_kubeconfig)
         write_default(containerd.conf_dir, containerd.bin_dir, self._folder.multus_kubeconfig)
         containerd.start()
+        _link("/run/containerd/containerd.sock", Path(containerd.socket))  # for ctr
         self._say("containerd answers")
         return containerd
 
