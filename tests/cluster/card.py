@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import subprocess
 import sys
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -37,6 +38,10 @@ class Card:
         self.sim.add_nic(nic)
 
     def close(self) -> None:
+        # The kernel would end them with the other namespace, but some time later.
+        for link in rawlinks.links():
+            if link.group:
+                subprocess.run(["ip", "link", "del", link.name], check=False, capture_output=True)
         self._wire.close()
         os.close(self._host)
 
