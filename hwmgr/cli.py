@@ -15,7 +15,7 @@ from hwmgr.cli_options import OutputOption, session_of
 from hwmgr.cli_output import Output
 from hwmgr.cli_session import real_session
 from hwmgr.cli_state import repair, state_app
-from hwmgr.errors import HwmgrError
+from hwmgr.cli_terminal import run_command
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -98,32 +98,7 @@ def main(arguments: Sequence[str] | None = None, session: Session | None = None)
     session = session or real_session()
     words = list(sys.argv[1:] if arguments is None else arguments)
     with cli_complete.words_with_colons(os.environ):
-        return _run(words, session)
-
-
-def _run(words: list[str], session: Session) -> int:
-    command = typer.main.get_command(app)
-    try:
-        status = command.main(words, prog_name="hwmgr", standalone_mode=False, obj=session)
-        session.stdout.flush()
-    except HwmgrError as error:
-        session.complain("; ".join([error.message, *getattr(error, "__notes__", ())]))
-        return 1
-    except BrokenPipeError:
-        # The reader has seen enough; without this the interpreter would complain on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    except typer.Abort:
-        return 1
-    except Exception as error:  # noqa: BLE001 - the last line of defence: one line, no traceback
-        explain = getattr(error, "format_message", None)
-        if explain is None:
-            session.complain(f"internal error: {type(error).__name__}: {error}")
-            return 1
-        hint = getattr(getattr(error, "ctx", None), "command_path", None) or "hwmgr"
-        session.complain(f"{explain()} See '{hint} --help'.")
-        return 2
-    return status if isinstance(status, int) else 0
+        return run_command(app, words, session)
 
 
 if __name__ == "__main__":

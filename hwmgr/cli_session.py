@@ -1,19 +1,19 @@
-"""One run of the command line: its streams, options and node; writing results, showing progress."""
+"""One run of ``hwmgr``: its streams, options and node; showing progress."""
 
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TextIO
 
-from hwmgr.cli_output import Column, Output, Screen, details, render
+from hwmgr.cli_output import Output
+from hwmgr.cli_terminal import Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     from hwmgr.node import Node
 
@@ -21,7 +21,7 @@ _PATIENCE_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
-class Session:
+class Session(Terminal):
     """What a command works with; ``make_node`` takes sysfs root, state directory, both or None,
     and a function that takes a line of the log."""
 
@@ -33,33 +33,11 @@ class Session:
     state_dir: str | None = None
     output: Output = Output.TABLE
     verbose: bool = False
+    program: str = "hwmgr"
 
     def node(self) -> Node:
         """Return the node that the options name. Raises ConfigError."""
         return self.make_node(self.sysfs, self.state_dir, self._log)
-
-    def show(
-        self,
-        rows: Sequence[Mapping[str, object]],
-        columns: Sequence[Column],
-        output: Output | None,
-        data: object | None = None,
-    ) -> None:
-        """Print rows; ``data`` is what JSON and YAML show instead."""
-        text = render(rows, columns, output or self.output, self._screen(), data)
-        self.stdout.write(text + "\n")
-
-    def show_one(self, value: Mapping[str, object], output: Output | None) -> None:
-        """Print one object, as lines of ``key: value`` for people."""
-        form = output or self.output
-        if form in (Output.JSON, Output.YAML):
-            self.show([], [], form, data=value)
-        else:
-            self.stdout.write(details(value) + "\n")
-
-    def complain(self, text: str) -> None:
-        """Print one line on standard error."""
-        self.stderr.write(f"hwmgr: {' '.join(text.split())}\n")
 
     @contextmanager
     def busy(self, what: str) -> Iterator[None]:
@@ -84,12 +62,6 @@ class Session:
             if said.is_set():
                 self.stderr.write("\r\x1b[K")
                 self.stderr.flush()
-
-    def _screen(self) -> Screen:
-        if not self.stdout.isatty():
-            return Screen()
-        plain = bool(self.environment.get("NO_COLOR")) or self.environment.get("TERM") == "dumb"
-        return Screen(shutil.get_terminal_size().columns, colour=not plain)
 
     def _log(self, text: str) -> None:
         if self.verbose:

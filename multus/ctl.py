@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hwmgr.cli_output import Output, to_json
-from hwmgr.errors import HwmgrError
+from hwmgr.cli_terminal import run_command
 from multus import manifests
 from multus.ctl_attachments import attachments_app
 from multus.ctl_explain import explain_command
@@ -124,28 +123,7 @@ def main(arguments: Sequence[str] | None = None, session: CtlSession | None = No
     """Run the command line and return its exit status: 0 done, 1 it failed or found, 2 usage."""
     session = session or real_session()
     words = list(sys.argv[1:] if arguments is None else arguments)
-    command = typer.main.get_command(app)
-    try:
-        status = command.main(words, prog_name="multusctl", standalone_mode=False, obj=session)
-        session.stdout.flush()
-    except HwmgrError as error:
-        session.complain(error.message)
-        return 1
-    except BrokenPipeError:
-        # The reader has seen enough; without this the interpreter would complain on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    except typer.Abort:
-        return 1
-    except Exception as error:  # noqa: BLE001 - the last line of defence: one line, no traceback
-        explain_it = getattr(error, "format_message", None)
-        if explain_it is None:
-            session.complain(f"internal error: {type(error).__name__}: {error}")
-            return 1
-        hint = getattr(getattr(error, "ctx", None), "command_path", None) or "multusctl"
-        session.complain(f"{explain_it()} See '{hint} --help'.")
-        return 2
-    return status if isinstance(status, int) else 0
+    return run_command(app, words, session)
 
 
 if __name__ == "__main__":

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-import shutil
 import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
-from hwmgr.cli_output import Column, Output, Screen, details, render
+from hwmgr.cli_output import Output
+from hwmgr.cli_terminal import Terminal
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Mapping
 
 OutputOption = Annotated[
     Output | None,
@@ -22,7 +22,7 @@ OutputOption = Annotated[
 
 
 @dataclass(frozen=True, slots=True)
-class CtlSession:
+class CtlSession(Terminal):
     """What a command works with."""
 
     environment: Mapping[str, str]
@@ -30,35 +30,7 @@ class CtlSession:
     stderr: TextIO
     state_dir: str = "/var/lib/cni/sriov"
     output: Output = Output.TABLE
-
-    def show(
-        self,
-        rows: Sequence[Mapping[str, object]],
-        columns: Sequence[Column],
-        output: Output | None,
-        data: object | None = None,
-    ) -> None:
-        """Print rows; ``data`` is what JSON and YAML show instead."""
-        text = render(rows, columns, output or self.output, self._screen(), data)
-        self.stdout.write(text + "\n")
-
-    def show_one(self, value: Mapping[str, object], output: Output | None) -> None:
-        """Print one object, as lines of ``key: value`` for people."""
-        form = output or self.output
-        if form in (Output.JSON, Output.YAML):
-            self.show([], [], form, data=value)
-        else:
-            self.stdout.write(details(value) + "\n")
-
-    def complain(self, text: str) -> None:
-        """Print one line on standard error."""
-        self.stderr.write(f"multusctl: {' '.join(text.split())}\n")
-
-    def _screen(self) -> Screen:
-        if not self.stdout.isatty():
-            return Screen()
-        plain = bool(self.environment.get("NO_COLOR")) or self.environment.get("TERM") == "dumb"
-        return Screen(shutil.get_terminal_size().columns, colour=not plain)
+    program: str = "multusctl"
 
 
 def real_session() -> CtlSession:
