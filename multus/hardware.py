@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hwmgr.node import real_node
 from multus.clock import SystemClock
-from multus.invoke import ExecPlugin
+from multus.invoke import STATE_DIR, ExecPlugin
 from multus.logs import node_sink, one_line
 from multus.sriov import SriovPlugin
 
@@ -31,7 +31,8 @@ def sriov_plugin(env: Mapping[str, str], config: NodeConfig) -> SriovPlugin:
         dpdk_tools=config.dpdk_tools,
         log=lambda text: sink(_SYSLOG_INFO, one_line(text)),
     )
-    return plugin_on(node, node.runner, env, config.allowed_dirs)
+    plugin_env = {**env, STATE_DIR: config.state_dir}
+    return plugin_on(node, node.runner, plugin_env, config.allowed_dirs)
 
 
 def plugin_on(

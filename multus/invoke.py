@@ -28,6 +28,8 @@ _BUSY_FIRST_WAIT = 0.05
 _EXCERPT = 200
 # Our own plugin under another type name, run by us, must not wait for the lock that we hold.
 LOCK_HELD = "HWMGR_LOCKED_CONTAINER"
+# Whose container that is: a test beside a node's own multus may use the same ids.
+STATE_DIR = "HWMGR_STATE_DIR"
 
 
 class ExecPlugin:

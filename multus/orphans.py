@@ -12,7 +12,7 @@ import select
 import signal
 from typing import TYPE_CHECKING, Protocol
 
-from multus.invoke import LOCK_HELD
+from multus.invoke import LOCK_HELD, STATE_DIR
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -28,24 +28,28 @@ class Orphans(Protocol):
 
 
 class KernelOrphans:
-    """Finds them in /proc by the mark in their environment.
+    """Finds them in /proc by the marks in their environment: container and state directory.
 
     A daemon that a plugin has started for good is spared: it leads, or is in, a session of its own,
     while plugins stay in the process group that they got (see KernelRunner) in the caller's.
     """
 
-    def __init__(self, env: Mapping[str, str], proc: str = "/proc") -> None:
+    def __init__(self, env: Mapping[str, str], state_dir: str, proc: str = "/proc") -> None:
         self._env = env
+        self._state_dir = state_dir
         self._proc = proc
 
     def end(self, container_id: str) -> int:
         """See Orphans.end. A multus under another one leaves this to that one."""
         if self._env.get(LOCK_HELD) == container_id:
             return 0
-        mark = f"{LOCK_HELD}={container_id}".encode()
+        marks = {
+            f"{LOCK_HELD}={container_id}".encode(),
+            f"{STATE_DIR}={self._state_dir}".encode(),
+        }
         ended = 0
         for pid in self._processes():
-            if not self._is_orphan(pid, mark):
+            if not self._is_orphan(pid, marks):
                 continue
             try:
                 pidfd = os.pidfd_open(pid)
@@ -53,7 +57,7 @@ class KernelOrphans:
                 continue
             try:
                 # Only now does the number stand for one process: look whether it is that one.
-                if self._is_orphan(pid, mark):
+                if self._is_orphan(pid, marks):
                     _end(pidfd)
                     ended += 1
             finally:
@@ -66,10 +70,10 @@ class KernelOrphans:
             if name.isdecimal() and int(name) != own:
                 yield int(name)
 
-    def _is_orphan(self, pid: int, mark: bytes) -> bool:
+    def _is_orphan(self, pid: int, marks: set[bytes]) -> bool:
         try:
             with open(f"{self._proc}/{pid}/environ", "rb") as file:
-                marked = mark in file.read().split(b"\0")
+                marked = marks.issubset(file.read().split(b"\0"))
             return marked and os.getpgid(pid) != os.getsid(pid)
         except OSError:
             return False

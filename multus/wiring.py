@@ -16,7 +16,7 @@ from multus.clock import Limits, SystemClock
 from multus.commands import Engine
 from multus.deviceinfo import DeviceInfo
 from multus.doors import Doors
-from multus.invoke import ExecPlugin
+from multus.invoke import STATE_DIR, ExecPlugin
 from multus.logs import NodeLog, node_sink, one_line, send_to_syslog
 from multus.namespaces import KernelNamespaces
 from multus.orphans import KernelOrphans
@@ -74,6 +74,7 @@ def real_doors(
 ) -> Doors:
     """Return the doors of this machine; ``env`` is inherited by the plugins."""
     clock = SystemClock()
+    plugin_env = {**env, STATE_DIR: config.state_dir}
 
     sink = node_sink(config.log_target, config.log_level, stderr=sys.stderr, tag="multus")
 
@@ -83,13 +84,13 @@ def real_doors(
     return Doors(
         state=StateDir(config.state_dir),
         open_state=StateDir,
-        chains=Chains(ExecPlugin(KernelRunner(), env, clock), in_process or {}),
+        chains=Chains(ExecPlugin(KernelRunner(), plugin_env, clock), in_process or {}),
         namespaces=KernelNamespaces(),
         connect=lambda kubeconfig: _connect(kubeconfig, env, clock, config),
         devices=lambda pod: _devices(pod, clock, config),
         device_info=DeviceInfo(),
         routes=KernelRoutes(),
-        orphans=KernelOrphans(env),
+        orphans=KernelOrphans(env, config.state_dir),
         clock=clock,
         boot_id=read_boot_id(),
         open_log=open_log,

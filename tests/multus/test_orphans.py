@@ -11,22 +11,25 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from multus.invoke import LOCK_HELD
+from multus.invoke import LOCK_HELD, STATE_DIR
 from multus.orphans import KernelOrphans
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CONTAINER = f"c{os.getpid()}"
+STATE = f"/nonexistent/{os.getpid()}"
 
 
 @contextmanager
-def sleeper(container_id: str, **how: Any) -> Iterator[subprocess.Popen[bytes]]:
+def sleeper(
+    container_id: str, *, state_dir: str = STATE, **how: Any
+) -> Iterator[subprocess.Popen[bytes]]:
     """Run a program that has said that it runs; before that its environment is still ours."""
     argv = [sys.executable, "-ISc", "print(flush=True); input()"]
     child = subprocess.Popen(
         argv,
-        env={**os.environ, LOCK_HELD: container_id},
+        env={**os.environ, LOCK_HELD: container_id, STATE_DIR: state_dir},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         **how,
@@ -48,26 +51,32 @@ def runs(child: subprocess.Popen[bytes]) -> bool:
 
 def test_a_plugin_of_the_container_is_ended() -> None:
     with sleeper(CONTAINER, process_group=0) as plugin:
-        assert KernelOrphans({}).end(CONTAINER) == 1
+        assert KernelOrphans({}, STATE).end(CONTAINER) == 1
         assert not runs(plugin)
         assert plugin.wait() < 0
-    assert KernelOrphans({}).end(CONTAINER) == 0
+    assert KernelOrphans({}, STATE).end(CONTAINER) == 0
 
 
 @pytest.mark.parametrize("other", [f"{CONTAINER}0", CONTAINER[:-1], ""])
 def test_a_plugin_of_another_container_goes_on(other: str) -> None:
     with sleeper(other, process_group=0) as plugin:
-        assert KernelOrphans({}).end(CONTAINER) == 0
+        assert KernelOrphans({}, STATE).end(CONTAINER) == 0
         assert runs(plugin)
 
 
 def test_a_daemon_that_a_plugin_started_goes_on() -> None:
     with sleeper(CONTAINER, start_new_session=True) as daemon:
-        assert KernelOrphans({}).end(CONTAINER) == 0
+        assert KernelOrphans({}, STATE).end(CONTAINER) == 0
         assert runs(daemon)
 
 
 def test_below_another_multus_nothing_is_ended() -> None:
     with sleeper(CONTAINER, process_group=0) as plugin:
-        assert KernelOrphans({LOCK_HELD: CONTAINER}).end(CONTAINER) == 0
+        assert KernelOrphans({LOCK_HELD: CONTAINER}, STATE).end(CONTAINER) == 0
+        assert runs(plugin)
+
+
+def test_a_plugin_of_the_same_id_in_another_state_directory_goes_on() -> None:
+    with sleeper(CONTAINER, state_dir="/elsewhere", process_group=0) as plugin:
+        assert KernelOrphans({}, STATE).end(CONTAINER) == 0
         assert runs(plugin)
