@@ -104,7 +104,7 @@ def _delegates(fields: Fields) -> tuple[Delegate, ...]:
     if not confs and fields.text("kubeconfig"):
         return ()  # as Multus 1 had it: the pod's annotation names all of its networks
     if not confs:
-        raise FieldError("the configuration has neither delegates nor a clusterNetwork")
+        raise FieldError("the configuration has none of delegates, clusterNetwork, kubeconfig")
     delegates = [load_delegate(conf) for conf in confs]
     masters = [delegate for delegate in delegates if delegate.wants_master()]
     if len(masters) > 1:

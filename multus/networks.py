@@ -184,7 +184,12 @@ class PodNetworks:
             raise _bad(f"annotation {annotation.NETWORKS}", error) from error
         self._selections += elements
         self._reserve(elements)
-        for element in elements:
+        for place, element in enumerate(elements, 1):
+            if not element["name"]:
+                raise CNIError(
+                    cnitypes.INVALID_CONFIG,
+                    f"annotation {annotation.NETWORKS}: element {place} has no name",
+                )
             self._check_isolation(element)
         return [self._selected(element) for element in elements]
 

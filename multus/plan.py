@@ -92,8 +92,8 @@ def _check(item: Attachment) -> None:
     if plugins.cni_version not in versions.SUPPORTED:
         raise CNIError(
             cnitypes.INCOMPATIBLE_VERSION,
-            f"network {plugins.name!r} has cniVersion {plugins.cni_version!r}",
-            f"supported versions: {', '.join(versions.SUPPORTED)}",
+            f"network {plugins.name!r} has cniVersion {plugins.cni_version!r}, which is not one of "
+            f"{', '.join(versions.SUPPORTED)}",
         )
     fault = cnitypes.ifname_fault(item.ifname)
     if fault:
