@@ -175,7 +175,8 @@ class Engine:
         minimal: Json = {
             "name": record.network,
             "cniDir": record.cni_dir,
-            "delegates": [step.attachment.delegate.conf for step in record.steps],
+            # Only its presence counts: what to delete is in the record.
+            "delegates": [step.attachment.delegate.conf for step in record.steps[:1]],
         }
         return load_conf(encode(minimal))
 

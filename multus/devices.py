@@ -61,7 +61,7 @@ class ForeignDeviceError(DeviceError):
     def __init__(self, resource: str, network: str, device_id: str) -> None:
         super().__init__(
             f"network {network} names the device {device_id}, which is none of {resource} that "
-            f"the pod was given; name one of those, or none"
+            f"the pod was given and no other network has; name one of those, or none"
         )
         self.resource = resource
         self.network = network
@@ -160,8 +160,10 @@ class Devices:
 
         Whoever may create a pod could otherwise name the device of another.
         """
-        if self._strict and device_id not in self._given().get(resource, ()):
+        taken = (resource, device_id) in self._taken
+        if self._strict and (taken or device_id not in self._given().get(resource, ())):
             raise ForeignDeviceError(resource, network, device_id)
+        self._taken.add((resource, device_id))
 
     def take(self, resource: str, network: str) -> str | None:
         """Return the next device of a resource; raises DeviceError and ApiError.

@@ -13,6 +13,9 @@ if TYPE_CHECKING:
 
 Json = dict[str, object]
 
+# What is read is written again, and inside of more: both must stay far from the parser's own limit.
+_DEEPEST = 100
+
 
 class FieldError(ValueError):
     """A member has the wrong type or the text is not what it must be."""
@@ -113,7 +116,24 @@ def decode(data: bytes | str, where: str) -> object:
         value: object = json.loads(text, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
         raise FieldError(f"{where} is not valid JSON: {error}") from error
+    if text.count("[") + text.count("{") > _DEEPEST and _too_deep(value):
+        raise FieldError(f"{where} is nested more than {_DEEPEST} deep")
     return value
+
+
+def _too_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(_DEEPEST + 1):
+        inner: list[object] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(item.values())
+            elif isinstance(item, list):
+                inner.extend(item)
+        if not inner:
+            return False
+        level = inner
+    return True
 
 
 def encode(value: object) -> bytes:

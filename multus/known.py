@@ -6,14 +6,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import RecordTorn
+from multus.chain import Attachment
 from multus.cniargs import parse_args_leniently
+from multus.delegates import load_delegate
 from multus.intents import Phase, Record, Step, StepState
+from multus.jsonfields import FieldError
 from multus.plan import plan_configured, plan_saved
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from multus.chain import Attachment
     from multus.delegates import Delegate
     from multus.savedstate import SavedState
     from multus.session import Session
@@ -52,6 +54,8 @@ def find(session: Session, rebuild: Callable[[], tuple[Delegate, ...]] = tuple) 
     except RecordTorn as error:
         log.problem(error.message)
         torn = True
+    if torn and (items := _of_results(session)):
+        return Known(_adopted(session, items), certain=False)
     delegates_today = rebuild() or (session.conf.delegates if torn else ())
     if delegates_today:
         return Known(configured(session, delegates_today), certain=False)
@@ -63,6 +67,29 @@ def configured(session: Session, delegates: tuple[Delegate, ...]) -> Record:
     pod = parse_args_leniently(session.args.args)
     items = plan_configured(session.conf, list(delegates), session.args, pod)
     return _adopted(session, items)
+
+
+def _of_results(session: Session) -> list[Attachment]:
+    """Return the attachments that libcni's records tell of: each has its whole configuration."""
+    found = []
+    for cached in session.saved.results():
+        if cached.container_id == session.args.container_id:
+            try:
+                delegate = load_delegate(cached.conf).completed(cached.network, "")
+            except FieldError as error:
+                session.log.problem(f"{cached.network} of {cached.container_id}: {error}")
+                continue
+            found.append(
+                Attachment(
+                    delegate=delegate,
+                    container_id=cached.container_id,
+                    netns=session.args.netns,
+                    ifname=cached.ifname,
+                    cni_args=cached.cni_args,
+                    capability_args=cached.capability_args,
+                )
+            )
+    return found
 
 
 def _adopted(session: Session, items: list[Attachment]) -> Record:

@@ -61,16 +61,21 @@ class PodNetworks:
 
         Nothing is left out: a network that cannot be had fails the whole pod.
         """
+        # Devices that the pod names are kept for those networks before any other takes one.
+        elements = [] if self._pod is None else self._pod_elements()
+        self._reserve(elements)
         delegates, sources = self._node_networks()
         if self._pod is not None:
             override = self._default_network()
             if override is not None:
                 delegates[:1], sources[:1] = [override[0]], [override[1]]
-            first = self._of_2018().first_generation(self._annotations, self._log)
+            first = self._of_2018().first_generation(
+                self._annotations, self._check_isolation, self._log
+            )
             if first:
                 # In 2018 the pod's networks took the place of the node's.
                 delegates, sources = [item[0] for item in first], [item[1] for item in first]
-            for delegate, source in self._pod_networks():
+            for delegate, source in self._pod_networks(elements):
                 delegates.append(delegate)
                 sources.append(source)
         self._add_auxiliary_chain(delegates, sources)
@@ -174,16 +179,19 @@ class PodNetworks:
         self._reserve(elements)
         return self._selected(elements[0], master=True)
 
-    def _pod_networks(self) -> list[tuple[Delegate, str]]:
+    def _pod_elements(self) -> list[Json]:
         text = self._annotations.text(annotation.NETWORKS)
         if not text:
-            return self._of_2018().second_generation(self._annotations, self._check_isolation)
+            return []
         try:
-            elements = annotation.parse_selections(text, self._namespace)
+            return annotation.parse_selections(text, self._namespace)
         except FieldError as error:
             raise _bad(f"annotation {annotation.NETWORKS}", error) from error
+
+    def _pod_networks(self, elements: list[Json]) -> list[tuple[Delegate, str]]:
+        if not self._annotations.text(annotation.NETWORKS):
+            return self._of_2018().second_generation(self._annotations, self._check_isolation)
         self._selections += elements
-        self._reserve(elements)
         for place, element in enumerate(elements, 1):
             if not element["name"]:
                 raise CNIError(

@@ -57,7 +57,7 @@ def delegates_for_delete(session: Session) -> tuple[Delegate, ...]:
     try:
         cluster = _cluster(session)
         pod = None if cluster is None else find_pod(cluster, parse_args_leniently(args.args))
-    except (ApiError, CNIError) as error:
+    except (ApiError, CNIError, ValueError) as error:
         _not_known(session, error)
         return ()
     if pod is None:

@@ -40,32 +40,37 @@ class KernelRoutes:
                 netdev = links.find(ifname)
                 if netdev is None:
                     raise NetlinkError(f"set the default route by {ifname}, not there", _ENODEV)
-                for gateway in gateways:
-                    _replace(links, netdev.index, gateway)
+                with ExitStack() as undo:
+                    for gateway in gateways:
+                        _replace(links, netdev.index, gateway, undo)
+                    undo.pop_all()
         finally:
             os.close(fd)
 
 
-def _replace(links: Links, index: int, gateway: str) -> None:
-    """Replace the default routes of a gateway's family by one; all of it or nothing."""
-    dst = "::/0" if ":" in gateway else "0.0.0.0/0"
-    with ExitStack() as undo:
-        for route in links.default_routes(v6=":" in gateway):
-            links.remove_default_route(route)
-            undo.callback(_putting_back(links, route))
-        # The old ones are gone, so the kernel cannot say that there is one already.
-        try:
-            added = links.add_route(index, dst, gateway, {})
-        except NetlinkError as error:
-            text = f"add default route by gateway {gateway}, which the network must reach"
-            raise NetlinkError(text, error.errno) from error
-        if not added:
-            raise NetlinkError(f"add default route by gateway {gateway}", _EEXIST)
-        undo.pop_all()
+def _replace(links: Links, index: int, gateway: str, undo: ExitStack) -> None:
+    """Replace the default routes of a gateway's family by one; ``undo`` takes it all back."""
+    v6 = ":" in gateway
+    before = links.default_routes(v6=v6)
+    undo.callback(_restoring(links, before, v6=v6))
+    for route in before:
+        links.remove_default_route(route)
+    # The old ones are gone, so the kernel cannot say that there is one already.
+    try:
+        added = links.add_route(index, "::/0" if v6 else "0.0.0.0/0", gateway, {})
+    except NetlinkError as error:
+        text = f"add default route by gateway {gateway}, which the network must reach"
+        raise NetlinkError(text, error.errno) from error
+    if not added:
+        raise NetlinkError(f"add default route by gateway {gateway}", _EEXIST)
 
 
-def _putting_back(links: Links, route: DefaultRoute) -> Callable[[], None]:
-    def put_back() -> None:
-        links.add_default_route(route)
+def _restoring(links: Links, before: Sequence[DefaultRoute], *, v6: bool) -> Callable[[], None]:
+    def restore() -> None:
+        for route in links.default_routes(v6=v6):
+            if route not in before:
+                links.remove_default_route(route)
+        for route in before:
+            links.add_default_route(route)
 
-    return put_back
+    return restore

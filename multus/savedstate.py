@@ -6,10 +6,11 @@ libcni's record of every attachment made.
 
 from __future__ import annotations
 
+import errno
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hwmgr.errors import RecordTorn
+from hwmgr.errors import RecordTorn, StateError
 from multus.delegates import Delegate, Request, load_delegate
 from multus.jsonfields import FieldError, Fields, Json, decode, encode
 
@@ -110,6 +111,10 @@ class SavedState:
             return None if value is None else _cached_result(value)
         except (RecordTorn, FieldError):
             # libcni drops a damaged record too: the plugin is then called without prevResult.
+            return None
+        except StateError as error:
+            if error.errno != errno.EISDIR:
+                raise
             return None
 
 

@@ -33,7 +33,9 @@ class SeedLookup:
         self._api = api
         self._selections = selections
 
-    def first_generation(self, annotations: Fields, log: Callable[[str], None]) -> Found:
+    def first_generation(
+        self, annotations: Fields, check: Callable[[Json], None], log: Callable[[str], None]
+    ) -> Found:
         """Return what the annotation ``networks`` names, the master first; [] without it."""
         text = annotations.text(seednetworks.FIRST_ANNOTATION)
         if not text:
@@ -47,6 +49,7 @@ class SeedLookup:
             for name in seednetworks.parse_names(text):
                 network, where = self._object(name, seednetworks.FIRST_GROUP, self._namespace)
                 source = f"Network {where}/{name} ({seednetworks.FIRST_GROUP})"
+                check({"name": name, "namespace": where})
                 self._selections.append({"name": name, "namespace": where})
                 confs += [
                     ({"name": name, **conf}, f"{where}/{name}", source)
@@ -65,13 +68,14 @@ class SeedLookup:
             elements = annotation.parse_selections(text, self._namespace)
             for element in elements:
                 check(element)
-            return [self._selected(element) for element in elements]
+            return [self._selected(element, check) for element in elements]
         except FieldError as error:
             raise _bad(seednetworks.SECOND_ANNOTATION, error) from error
 
-    def _selected(self, element: Json) -> tuple[Delegate, str]:
+    def _selected(self, element: Json, check: Callable[[Json], None]) -> tuple[Delegate, str]:
         name, group = str(element["name"]), seednetworks.SECOND_GROUP
         network, where = self._object(name, group, str(element["namespace"]))
+        check({**element, "namespace": where})
         conf = seednetworks.conf_of_second(network, name)
         if conf is None:
             conf = confdir.find_by_name(self._conf_dir, name)

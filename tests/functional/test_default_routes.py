@@ -107,14 +107,14 @@ def test_every_other_default_goes_whatever_its_metric_or_netdev(pod: Pod) -> Non
     assert "10.0.0.1" in pod.ip("route", "show", "table", "77")
 
 
-@pytest.mark.parametrize("gateway", ["192.0.2.1", "fd99::1"])
-def test_a_gateway_out_of_reach_leaves_the_routes_as_they_were(pod: Pod, gateway: str) -> None:
+@pytest.mark.parametrize("gateways", ["192.0.2.1", "fd99::1", "10.1.0.1 fd99::1"])
+def test_a_gateway_out_of_reach_leaves_the_routes_as_they_were(pod: Pod, gateways: str) -> None:
     pod.ip("route", "add", "default", "dev", "net1", "metric", "400")
     hops = ["nexthop", "via", "10.0.0.2", "nexthop", "via", "10.1.0.2", "weight", "3"]
     pod.ip("route", "add", "default", "metric", "500", *hops)
     before = pod.all_routes()
     with pytest.raises(NetlinkError):
-        ROUTES.take_default(pod.path, "net1", [gateway])
+        ROUTES.take_default(pod.path, "net1", gateways.split())
     assert pod.all_routes() == before
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hwmgr.errors import NetlinkError
-from tests.multus.fake_api import PODS, SEED_NETWORKS, FakeApi
+from tests.multus.fake_api import PODS, SECOND_NETWORKS, SEED_NETWORKS, FakeApi
 from tests.multus.fakes import FakeRunner, World, failure
 
 if TYPE_CHECKING:
@@ -445,3 +445,100 @@ def test_a_pod_that_vanishes_while_it_is_attached(world: World, api: FakeApi) ->
     world.api = Vanishing()
     world.api.objects = api.objects
     assert add(world).rc == 0  # its DEL is on the way
+
+
+# ---- hostile input ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("depth", [60, 99, 101, 500, 980, 5000])
+def test_what_is_nested_deeply_is_refused_before_anything_is_held(
+    world: World, runner: FakeRunner, api: FakeApi, depth: int
+) -> None:
+    deep = "[" * depth + "]" * depth
+    by_pod = f'[{{"name": "net1", "cni-args": {{"x": {deep}}}}}]'
+    by_network = f'{{"cniVersion": "1.0.0", "type": "plugB", "x": {deep}}}'
+    for selection, config in (("net1", by_network), (by_pod, PLUG_B)):
+        api.put_pod({NETWORKS: selection})
+        api.put_nad("net1", config)
+        runner.ran.clear()
+        answer = add(world)
+        assert answer.rc == 0 or answer.code == 7
+        if answer.rc == 0:
+            assert world.cni("DEL", CONF, ARGS=ARGS).rc == 0
+        assert world.files() == []
+        assert "internal error" not in answer.stdout
+
+
+@pytest.mark.parametrize("wanted", [["0", "0"], ["7"]])
+def test_a_device_is_named_once_and_by_its_own_pod(
+    world: World, runner: FakeRunner, api: FakeApi, wanted: list[str]
+) -> None:
+    vf_network(api, "net1")
+    chosen = [{"name": "net1", "deviceID": f"0000:03:02.{number}"} for number in wanted]
+    api.put_pod({NETWORKS: json.dumps(chosen)})
+    checkpoint(world, "0000:03:02.0", "0000:03:02.1")
+    assert add(world).code == 7
+    assert runner.ran == []
+
+
+def test_a_named_device_is_not_taken_by_the_default_network(
+    world: World, runner: FakeRunner, api: FakeApi
+) -> None:
+    annotations = {"k8s.v1.cni.cncf.io/resourceName": "intel.com/vf"}
+    api.put_nad("first", PLUG_B, namespace="kube-system", annotations=annotations)
+    vf_network(api, "net1")
+    chosen = '[{"name": "net1", "deviceID": "0000:03:02.0"}]'
+    api.put_pod({NETWORKS: chosen, "v1.multus-cni.io/default-network": "first"})
+    checkpoint(world, "0000:03:02.0", "0000:03:02.1")
+    assert add(world).rc == 0
+    assert runner.ran[0].stdin["deviceID"] == "0000:03:02.1"
+
+
+@pytest.mark.parametrize("annotation", ["networks", "kubernetes.v1.cni.cncf.io/networks"])
+def test_isolation_holds_for_networks_of_2018_too(
+    world: World, runner: FakeRunner, api: FakeApi, annotation: str
+) -> None:
+    meta = {"namespace": "default", "name": "shared"}
+    api.put(SEED_NETWORKS, {"metadata": meta, **FLANNEL})
+    api.put(SECOND_NETWORKS, {"metadata": meta, "spec": {"plugin": "plugB"}})
+    api.put_pod({annotation: '[{"name": "shared"}]'})
+    isolated = {**CONF, "namespaceIsolation": True}
+    assert add(world, {**isolated, "globalNamespaces": "infra"}).code == 7
+    assert runner.ran == []
+    assert add(world, isolated).rc == 0
+
+
+@pytest.mark.parametrize(
+    "pod",
+    [{}, {"metadata": []}, {"metadata": {"uid": 5}}, {"metadata": {"annotations": [1]}}],
+)
+def test_a_pod_that_makes_no_sense_keeps_no_del(
+    world: World, api: FakeApi, pod: dict[str, Any]
+) -> None:
+    api.objects[PODS.format(namespace="ns1", name="pod1")] = pod
+    assert world.cni("DEL", CONF, ARGS=ARGS).rc == 0
+    answer = add(world)
+    assert answer.code in (7, 11)
+
+
+def test_with_both_records_torn_the_results_tell_what_is_held(
+    world: World, runner: FakeRunner, api: FakeApi
+) -> None:
+    conf = {**CONF, "clusterNetwork": "first"}
+    api.put_nad("first", PLUG_B, namespace="kube-system")
+    assert add(world, conf).rc == 0
+    for path in (world.state_dir / "journal/containers/c1.json", world.cni_dir / "c1"):
+        path.write_text("{")
+    runner.ran.clear()
+    api.fail = 0
+    assert world.cni("DEL", conf, ARGS=ARGS).rc == 0
+    assert sorted(runner.whats()) == ["DEL plugB eth0", "DEL plugB net1"]
+    assert world.files() == []
+
+
+def test_a_record_with_a_masterplugin_is_deleted_with_a_broken_configuration(
+    seed: World, runner: FakeRunner
+) -> None:
+    assert add(seed, SEED_CONF).rc == 0
+    assert seed.cni("DEL", {"delegates": 7}, ARGS=ARGS).rc == 0
+    assert seed.files() == []
