@@ -6,6 +6,7 @@ within ``ApiLimits.whole``; what it refuses (401, 403, 404) is final at once.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -51,10 +52,21 @@ class ApiLimits:
 
 
 class Cluster:
-    """One cluster; every method but ``event`` raises ApiError."""
+    """One cluster for one call; every method but ``event`` raises ApiError.
 
-    def __init__(self, api: Api, clock: Clock, limits: ApiLimits | None = None) -> None:
+    ``deadline`` is when the call must be done with asking, on the monotonic clock: a pod may name
+    any number of networks, and kubelet does not wait for them.
+    """
+
+    def __init__(
+        self,
+        api: Api,
+        clock: Clock,
+        limits: ApiLimits | None = None,
+        deadline: float = math.inf,
+    ) -> None:
         self._api, self._clock = api, clock
+        self._deadline = deadline
         self._limits = ApiLimits() if limits is None else limits
 
     def pod(self, namespace: str, name: str) -> Json:
@@ -120,6 +132,8 @@ class Cluster:
 
     def event(self, pod: Json, kind: str, reason: str, message: str) -> None:
         """Post an event about a pod; ``kind`` is Normal or Warning. Best effort, never raises."""
+        if self._clock.monotonic() >= self._deadline:
+            return
         try:
             about = Fields(Fields(pod, "the pod").mapping("metadata") or {}, "its metadata")
             namespace, name = about.text("namespace"), about.text("name")
@@ -160,9 +174,11 @@ class Cluster:
     def _trying(self, ask: Callable[[float], T]) -> T:
         """Ask until there is an answer, for as long as the limits say."""
         limits = self._limits
-        end = self._clock.monotonic() + limits.whole
+        end = min(self._clock.monotonic() + limits.whole, self._deadline)
         while True:
             left = end - self._clock.monotonic()
+            if end == self._deadline and left <= 0:
+                raise ApiUnreachableError("API server", "the time limit of the call is reached")
             try:
                 return ask(min(limits.request, max(left, limits.poll)))
             except ApiError as error:

@@ -70,6 +70,7 @@ class Collection:
             except LockTimeout:
                 # Somebody is at work on it this moment, so it is anything but garbage.
                 self._busy.add(container_id)
+                self._remember_busy(container_id)
             except (CNIError, HwmgrError, ValueError) as error:
                 problems.append(to_cni(error).within(f"container {container_id}"))
         return problems
@@ -80,9 +81,12 @@ class Collection:
         session = self._session
         networks = {delegate.conf_name or session.conf.name for delegate in session.conf.delegates}
         networks |= set(self._networks)
-        for cached in session.saved.results():
+        results = session.saved.results()
+        # A container with one network of ours has all of them from us.
+        ours = {cached.container_id for cached in results if cached.network in networks}
+        for cached in results:
             alive = cached.container_id in {*self._valid, *self._busy, *self._records}
-            if alive or cached.network not in networks:
+            if alive or cached.container_id not in ours:
                 continue
             try:
                 delegate = load_delegate(cached.conf).completed(cached.network, "")
@@ -145,9 +149,7 @@ class Collection:
             record = self._record(container_id)
             if record is None:
                 return []
-            for step in record.steps:
-                delegate = step.attachment.delegate
-                self._networks[delegate.plugin_list().name] = delegate
+            self._note_networks(record)
             if container_id in self._valid or not self._ours(record):
                 self._records[container_id] = record
                 return []
@@ -156,6 +158,21 @@ class Collection:
         if not problems:
             self.freed += 1
         return [problem.within(f"container {container_id}") for problem in problems]
+
+    def _remember_busy(self, container_id: str) -> None:
+        """Have plugins told of what a container holds whose lock somebody has: it is valid."""
+        try:
+            record = self._session.intents.load(container_id)
+        except RecordTorn:
+            return
+        if record is not None:
+            self._records[container_id] = record
+            self._note_networks(record)
+
+    def _note_networks(self, record: Record) -> None:
+        for step in record.steps:
+            delegate = step.attachment.delegate
+            self._networks[delegate.plugin_list().name] = delegate
 
     def _record(self, container_id: str) -> Record | None:
         """Return what is known of a container, None when nothing is."""

@@ -27,7 +27,8 @@ class Doors:
     """The engine's surroundings; two engines with different doors can live in one process.
 
     ``state`` is the node's state directory, ``open_state`` opens another one (a ``cniDir``).
-    ``connect`` opens the API server of a kubeconfig, None when there is no cluster; ``devices``
+    ``connect`` opens the API server of a kubeconfig, to be asked until a deadline on the monotonic
+    clock; None when there is no cluster. ``devices``
     are those that kubelet gave to a pod, ``orphans`` plugins whose call was killed. ``checkpoint``
     hears the name of every durable step; tests end the process there.
     """
@@ -36,7 +37,7 @@ class Doors:
     open_state: Callable[[str], StateDir]
     chains: Chains
     namespaces: Namespaces
-    connect: Callable[[str], Cluster | None]
+    connect: Callable[[str, float], Cluster | None]
     devices: Callable[[Pod], Devices]
     device_info: DeviceInfo
     routes: Routes

@@ -83,7 +83,7 @@ def default_network(session: Session) -> Delegate:
 
 def _cluster(session: Session) -> Cluster | None:
     try:
-        return session.doors.connect(session.conf.kubeconfig)
+        return session.doors.connect(session.conf.kubeconfig, session.deadlines.forward)
     except KubeconfigError as error:
         raise CNIError(cnitypes.INVALID_CONFIG, f"kubeconfig {error}") from error
 

@@ -86,7 +86,7 @@ def real_doors(
         open_state=StateDir,
         chains=Chains(ExecPlugin(KernelRunner(), plugin_env, clock), in_process or {}),
         namespaces=KernelNamespaces(),
-        connect=lambda kubeconfig: _connect(kubeconfig, env, clock, config),
+        connect=lambda kubeconfig, end: _connect(kubeconfig, env, clock, config, end),
         devices=lambda pod: _devices(pod, clock, config),
         device_info=DeviceInfo(),
         routes=KernelRoutes(),
@@ -100,7 +100,7 @@ def real_doors(
 
 
 def _connect(
-    kubeconfig: str, env: Mapping[str, str], clock: Clock, config: NodeConfig
+    kubeconfig: str, env: Mapping[str, str], clock: Clock, config: NodeConfig, deadline: float
 ) -> Cluster | None:
     """Open the API server; without a kubeconfig and outside a cluster nothing is imported."""
     if not kubeconfig and not env.get("KUBERNETES_SERVICE_HOST"):
@@ -115,7 +115,7 @@ def _connect(
         request=config.api_request_seconds or usual.request,
         whole=config.api_seconds or usual.whole,
     )
-    return None if api is None else Cluster(api, clock, limits)
+    return None if api is None else Cluster(api, clock, limits, deadline)
 
 
 def _devices(pod: Pod, clock: Clock, config: NodeConfig) -> Devices:

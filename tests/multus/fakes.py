@@ -257,13 +257,13 @@ class World:
     def state_dir(self) -> Path:
         return self.root / "state"
 
-    def connect(self, kubeconfig: str) -> Cluster | None:
+    def connect(self, kubeconfig: str, deadline: float) -> Cluster | None:
         """Open the fake API server for the kubeconfigs that exist."""
         if not kubeconfig:
             return None
         if kubeconfig not in self.kubeconfigs:
             raise KubeconfigError(kubeconfig, "No such file or directory")
-        return Cluster(self.api, self.clock, ApiLimits())
+        return Cluster(self.api, self.clock, ApiLimits(), deadline)
 
     def devices(self, pod: Pod) -> Devices:
         """Return what the fake kubelet's checkpoint gives to a pod."""

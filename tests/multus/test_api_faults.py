@@ -39,7 +39,7 @@ class RealWorld(World):
 
     server: ApiServer = field(default_factory=ApiServer)
 
-    def connect(self, kubeconfig: str) -> Cluster | None:
+    def connect(self, kubeconfig: str, deadline: float) -> Cluster | None:
         api = connect(kubeconfig, {})
         return None if api is None else Cluster(api, SystemClock(), LIMITS)
 

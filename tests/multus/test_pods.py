@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hwmgr.errors import NetlinkError
+from hwmgr.locks import Locks
+from hwmgr.store import StateDir
 from tests.multus.fake_api import PODS, SECOND_NETWORKS, SEED_NETWORKS, FakeApi
 from tests.multus.fakes import FakeRunner, World, failure
 
@@ -542,3 +544,48 @@ def test_a_record_with_a_masterplugin_is_deleted_with_a_broken_configuration(
     assert add(seed, SEED_CONF).rc == 0
     assert seed.cni("DEL", {"delegates": 7}, ARGS=ARGS).rc == 0
     assert seed.files() == []
+
+
+def test_gc_tells_plugins_of_containers_that_somebody_is_at_work_on(
+    world: World, runner: FakeRunner, api: FakeApi
+) -> None:
+    api.put_nad("net1", json.dumps({"cniVersion": "1.1.0", "type": "plugB"}))
+    conf = {**CONF, "cniVersion": "1.1.0"}
+    for container_id in ("c1", "c2"):
+        assert add(world, conf, CONTAINERID=container_id).rc == 0
+    runner.ran.clear()
+    valid = [{"containerID": name, "ifname": "eth0"} for name in ("c1", "c2")]
+    with Locks(StateDir(str(world.state_dir)), 1).container("c2"):
+        assert world.cni("GC", {**conf, "cni.dev/valid-attachments": valid}).rc == 0
+    (told,) = (ran.stdin["cni.dev/valid-attachments"] for ran in runner.ran)
+    assert told == [{"containerID": name, "ifname": "net1"} for name in ("c1", "c2")]
+
+
+def test_gc_frees_every_result_of_a_container_that_was_ours(
+    world: World, runner: FakeRunner
+) -> None:
+    conf = {**CONF, "cniVersion": "1.1.0"}
+    assert add(world, conf, CONTAINERID="old").rc == 0
+    (world.state_dir / "journal/containers/old.json").unlink()
+    (world.cni_dir / "old").unlink()
+    runner.ran.clear()
+    assert world.cni("GC", {**conf, "cni.dev/valid-attachments": []}).rc == 0
+    assert sorted(runner.whats()) == ["DEL plugA eth0", "DEL plugB net1"]
+    assert world.files() == []
+
+
+def test_a_pod_that_names_very_many_networks_of_a_slow_server_meets_the_limit(
+    world: World, runner: FakeRunner, api: FakeApi
+) -> None:
+    class Slow(FakeApi):
+        def _begin(self, verb: str, path: str) -> None:
+            world.clock.sleep(0.5)
+            super()._begin(verb, path)
+
+    world.api = Slow()
+    world.api.objects = api.objects
+    api.put_pod({NETWORKS: ",".join(["net1"] * 1000)})
+    begun = world.clock.monotonic()
+    assert add(world).code == 11
+    assert world.clock.monotonic() - begun < world.limits.whole
+    assert runner.ran == []
