@@ -103,7 +103,11 @@ def ifname_fault(name: str) -> str | None:
     """
     if not name:
         return "interface name is empty"
-    if len(name.encode("utf-8", "surrogateescape")) > IFNAME_MAX_BYTES:
+    try:
+        length = len(name.encode("utf-8", "surrogateescape"))
+    except UnicodeEncodeError:
+        return f"interface name {name!r} is not text"
+    if length > IFNAME_MAX_BYTES:
         return f"interface name {name!r} is longer than {IFNAME_MAX_BYTES} bytes"
     if name in (".", ".."):
         return f"interface name {name!r} is not allowed"

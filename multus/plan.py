@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from multus.delegates import Delegate
 
 _OURSELVES = ("multus", "multus-shim")
+# libcni's records are files <network>-<container>-<interface>; a file name has 255 bytes, and a
+# temporary one beside it is longer by some.
+_LONGEST_NAMES = 210
 
 
 def plan_attachments(
@@ -88,6 +91,12 @@ def _check(item: Attachment) -> None:
         raise CNIError(
             cnitypes.INVALID_CONFIG,
             f"network name {plugins.name!r} may hold only letters, digits, '_', '.' and '-'",
+        )
+    if len(plugins.name) + len(item.container_id) > _LONGEST_NAMES:
+        raise CNIError(
+            cnitypes.INVALID_CONFIG,
+            f"network name {plugins.name[:20]!r}… of {len(plugins.name)} characters is too long: "
+            "with the container's id it names a file",
         )
     if plugins.cni_version not in versions.SUPPORTED:
         raise CNIError(

@@ -10,6 +10,7 @@ from multus.clusterapi import ApiError, KubeconfigError
 from multus.cniargs import parse_args_leniently
 from multus.cnitypes import CNIError
 from multus.networks import PodNetworks, Selected
+from multus.plan import plan_attachments
 from multus.pods import Pod, find_pod
 from multus.translate import to_cni
 
@@ -63,11 +64,15 @@ def delegates_for_delete(session: Session) -> tuple[Delegate, ...]:
     if pod is None:
         return ()
     try:
-        return _networks(session, pod, cluster).resolve().delegates
+        delegates = _networks(session, pod, cluster).resolve().delegates
+        # What ADD would have refused has never been attached.
+        k8s = parse_args_leniently(args.args)
+        plan_attachments(session.conf, list(delegates), args, k8s)
     except (ApiError, CNIError, ValueError) as error:
         _not_known(session, error)
         # What the node itself configures was attached whatever the pod asked for.
         return session.conf.delegates
+    return delegates
 
 
 def default_network(session: Session) -> Delegate:

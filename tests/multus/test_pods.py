@@ -589,3 +589,29 @@ def test_a_pod_that_names_very_many_networks_of_a_slow_server_meets_the_limit(
     assert add(world).code == 11
     assert world.clock.monotonic() - begun < world.limits.whole
     assert runner.ran == []
+
+
+@pytest.mark.parametrize("name", ["a/b", "\0", "\ud800", "..", "a:b", "x" * 16, "eth0"])
+def test_an_interface_name_that_is_refused_does_not_keep_the_pod(
+    world: World, runner: FakeRunner, api: FakeApi, name: str
+) -> None:
+    api.put_pod({NETWORKS: json.dumps([{"name": "net1", "interface": name}])})
+    assert add(world).code == 7
+    assert runner.ran == []
+    assert world.cni("DEL", CONF, ARGS=ARGS).rc == 0
+    assert runner.whats() == ["DEL plugA eth0"]
+    assert world.files() == []
+
+
+@pytest.mark.parametrize("length", [100, 208, 209, 300, 5000])
+def test_a_network_name_that_can_be_no_file_is_refused_before_anything_runs(
+    world: World, runner: FakeRunner, api: FakeApi, length: int
+) -> None:
+    config = {"cniVersion": "1.0.0", "type": "plugB", "name": "n" * length}
+    api.put_nad("net1", json.dumps(config))
+    answer = add(world, IFNAME="i" * 15)
+    assert (answer.rc, len(runner.ran)) in ((0, 2), (1, 0))
+    assert (answer.rc == 0) is (length + len("c1") <= 210)
+    if answer.rc == 0:
+        assert world.cni("DEL", CONF, ARGS=ARGS, IFNAME="i" * 15).rc == 0
+    assert world.files() == []
