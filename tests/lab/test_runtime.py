@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,7 @@ from tests.lab.host_state import (
 from tests.runtime.cluster import define, make_pod, serving, start, status_of
 from tests.runtime.cri import Pod
 from tests.runtime.rig import Rig
+from tests.seed import objects
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -129,4 +131,42 @@ def test_a_pod_that_asks_a_cluster_for_two_kinds_of_function(rig: Rig) -> None:
     rig.cri.stop(sandbox)
     rig.cri.remove(sandbox)
     assert rig.left() == {}
+    assert differences(before, snapshot()) == []
+
+
+def test_the_pod_of_2018(rig: Rig) -> None:
+    """Its own objects and annotation, by containerd, on real functions; twice, since the bridge
+    plugin makes its bridge at the first pod and leaves it."""
+    os.makedirs("/run/flannel", exist_ok=True)
+    Path("/run/flannel/subnet.env").write_text(
+        "FLANNEL_NETWORK=172.17.0.0/16\nFLANNEL_SUBNET=172.17.2.1/24\nFLANNEL_MTU=1450\n"
+    )
+    shutil.copy(Path(__file__).parent / "plugins/flannel", rig.containerd.bin_dir / "flannel")
+    words = objects.words_of(netdev_of(PFS[0]), "igbvf", "igb_uio", "/usr/bin/dpdk-devbind.py")
+    leases = Path("/var/lib/cni/networks/sriov-dpdk-network-enp4s0f1")
+    before = None
+    with serving(rig) as api:
+        for name in objects.OBJECTS:
+            api.add(objects.load(name, words))
+        made = api.add(objects.load(objects.POD, words))
+        conf = objects.configuration(api.kubeconfig(rig.folder / "kubeconfig"))
+        start(rig, api, conf["delegates"][0])
+        for attempt in range(2):
+            uid = made["metadata"]["uid"]
+            annotations = made["metadata"]["annotations"]
+            sandbox = rig.cri.run(Pod("xftony-test", uid=uid, annotations=annotations))
+            links = rig.addresses(sandbox)
+            assert set(links) == {"eth0", "net0-4s0f1"}
+            assert links["eth0"][0].startswith("172.17.2.")
+            assert links["net0-4s0f1"][0].startswith("18.1.0.")
+            assert [driver_of(each) for each in vfs_of(PFS[0])].count("igb_uio") == 1
+            told = status_of(api, "xftony-test")
+            assert told[0]["name"] == "default/flannel-network"
+            rig.cri.stop(sandbox)
+            rig.cri.remove(sandbox)
+            assert [p.name for p in leases.iterdir() if p.name.startswith("18.")] == []
+            if attempt == 0:
+                before = snapshot()
+    assert rig.left() == {}
+    assert before is not None
     assert differences(before, snapshot()) == []
