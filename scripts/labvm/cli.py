@@ -46,7 +46,8 @@ def _dispatch(parsed: argparse.Namespace, rest: list[str]) -> int:
     if parsed.command == "build":
         print(lab.build(numa=parsed.numa).folder)
         return 0
-    options = lab.Options(parsed.numa, parsed.fresh, parsed.timeout, parsed.out)
+    taken = tuple(parsed.take)
+    options = lab.Options(parsed.numa, parsed.fresh, parsed.timeout, parsed.out, taken)
     if parsed.command == "shell":
         return lab.shell(options)
     if parsed.command == "pytest":
@@ -75,6 +76,14 @@ def _parser() -> argparse.ArgumentParser:
         default=Path("lab-out"),
         metavar="DIR",
         help="where $LAB_OUT goes (lab-out)",
+    )
+    machine.add_argument(
+        "--take",
+        type=Path,
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="put a file into the guest's /checkout/taken (may be repeated)",
     )
     commands.add_parser(
         "build",

@@ -25,12 +25,16 @@ PASSED_ON = ("HYPOTHESIS_PROFILE", "NO_COLOR", "PYTEST_ADDOPTS")
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to run: `timeout` in seconds, `results` where the guest's $LAB_OUT goes."""
+    """How to run: `timeout` in seconds, `results` where the guest's $LAB_OUT goes.
+
+    `taken` are files of the host that are put into the guest's checkout, in the folder `taken`.
+    """
 
     numa: bool
     fresh: bool
     timeout: float
     results: Path
+    taken: tuple[Path, ...] = ()
 
 
 def say(text: str) -> None:
@@ -96,7 +100,7 @@ def run(command: Sequence[str], options: Options) -> int:
         status, left_results = session.run(
             argv,
             environment=_environment(),
-            parcel_length=parcel.write_parcel(session.disks.parcel, script),
+            parcel_length=parcel.write_parcel(session.disks.parcel, script, options.taken),
             timeout=options.timeout,
             streams={"stdout": sys.stdout.buffer, "stderr": sys.stderr.buffer},
         )

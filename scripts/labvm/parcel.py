@@ -11,6 +11,7 @@ from labvm.cache import CHECKOUT
 from labvm.errors import LabError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
 # Sizes are part of the machine, and so of every snapshot. The files are sparse: they take no room.
@@ -18,13 +19,14 @@ PARCEL_BYTES = 512 << 20
 RESULTS_BYTES = 1 << 30
 # The guest would need a second or two to compile these, and its Python is the one that runs here.
 COMPILED = ("hwmgr", "multus")
+TAKEN = "taken"
 SCRIPT = "lab-script"  # where a script from outside the checkout lies in it
 
 
-def write_parcel(disk: Path, script: Path | None) -> int:
+def write_parcel(disk: Path, script: Path | None, taken: Sequence[Path] = ()) -> int:
     """Write the checkout with what is not committed to disk; return the archive's length in bytes.
 
-    script is one more file, put into the archive's root as SCRIPT.
+    script is one more file, put into the archive's root as SCRIPT; those taken along lie in TAKEN.
     """
     for package in COMPILED:
         compileall.compile_dir(CHECKOUT / package, quiet=2)
@@ -54,6 +56,8 @@ def write_parcel(disk: Path, script: Path | None) -> int:
                     archive.add(path, str(path.relative_to(CHECKOUT)), filter=_owned_by_root)
             if script is not None:
                 archive.add(script, SCRIPT, filter=_owned_by_root)
+            for path in taken:
+                archive.add(path, f"{TAKEN}/{path.name}", filter=_owned_by_root)
         length = file.tell()
         if length > PARCEL_BYTES:
             msg = f"the checkout is {length} bytes long, the lab's disk for it {PARCEL_BYTES}"
