@@ -86,8 +86,8 @@ def real_doors(
         open_state=StateDir,
         chains=Chains(ExecPlugin(KernelRunner(), plugin_env, clock), in_process or {}),
         namespaces=KernelNamespaces(),
-        connect=lambda kubeconfig, end: _connect(kubeconfig, env, clock, config, end),
-        devices=lambda pod: _devices(pod, clock, config),
+        connect=lambda kubeconfig, end: open_cluster(kubeconfig, env, clock, config, end),
+        devices=lambda pod: devices_of(pod, clock, config),
         device_info=DeviceInfo(),
         routes=KernelRoutes(),
         orphans=KernelOrphans(env, config.state_dir),
@@ -99,7 +99,7 @@ def real_doors(
     )
 
 
-def _connect(
+def open_cluster(
     kubeconfig: str, env: Mapping[str, str], clock: Clock, config: NodeConfig, deadline: float
 ) -> Cluster | None:
     """Open the API server; without a kubeconfig and outside a cluster nothing is imported."""
@@ -118,7 +118,8 @@ def _connect(
     return None if api is None else Cluster(api, clock, limits, deadline)
 
 
-def _devices(pod: Pod, clock: Clock, config: NodeConfig) -> Devices:
+def devices_of(pod: Pod, clock: Clock, config: NodeConfig) -> Devices:
+    """Return what kubelet gave to a pod; it is asked when somebody wants to know."""
     from multus.devices import KUBELET_SECONDS, Devices, KubeletDevices
 
     def ask() -> Mapping[str, Sequence[str]]:

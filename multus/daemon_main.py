@@ -1,0 +1,189 @@
+"""The ``multus-daemon`` executable: the engine, long-lived, behind one socket."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import gc
+import os
+import resource
+import sys
+import time
+from typing import TYPE_CHECKING, NoReturn
+
+from hwmgr import nodeconfig
+from hwmgr.errors import HwmgrError
+from multus import daemonconf
+from multus.calllog import CallLog, JsonCallLog
+from multus.clock import SystemClock
+from multus.daemon import Daemon
+from multus.daemon_wiring import Workshop
+from multus.daemonconf import DaemonFile, DaemonFileError
+from multus.desk import Desk
+from multus.dispatch import Dispatcher
+from multus.listener import Listener, SocketError, only_root
+from multus.logs import node_sink
+from multus.metrics import Metrics
+from multus.service import Service
+from multus.systemd import ActivationError, Notifier, listen_sockets
+from multus.vfgauge import VFGauge
+from multus.wiring import open_cluster
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hwmgr.nodeconfig import NodeConfig
+
+_READINESS_SECONDS = 45.0
+_POLL_SECONDS = 0.25
+_USUAL_SOCKET = "multus.sock"
+# A call waits for plugins most of its time, so a core serves several; too many at once would only
+# make all of them slow and large.
+_FEWEST_WORKERS = 8
+_WORKERS_A_CORE = 4
+# Three descriptors for each plugin, one for each client: beyond what is common as the soft limit.
+_DESCRIPTORS = 65536
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run until told to end; returns the exit status: 0, 1 for a failure, 2 for wrong settings."""
+    options = _options(sys.argv[1:] if argv is None else argv)
+    if options.version:
+        print(f"multus-daemon {_version()}")
+        return 0
+    env = dict(os.environ)
+    try:
+        config = nodeconfig.load(env)
+        path = options.config or daemonconf.DEFAULT_PATH
+        file = daemonconf.read_file(path, needed=bool(options.config))
+        listener = _listener(_socket_path(options.socket, file, config), env)
+    except (HwmgrError, DaemonFileError, SocketError, ActivationError) as error:
+        print(f"multus-daemon: {error}", file=sys.stderr)
+        return 2
+    log = _log(config, file)
+    if file.waits and not _default_network_is_ready(file.readiness_file):
+        log.problem(f"ending: the default network is not ready: no {file.readiness_file}")
+        listener.hide()
+        return 1
+    in_time = asyncio.run(_serve(listener, config, file, log, env))
+    # Threads that still work must not keep the process; the journal knows what they were at.
+    os._exit(0 if in_time else 1)
+
+
+async def _serve(
+    listener: Listener, config: NodeConfig, file: DaemonFile, log: CallLog, env: dict[str, str]
+) -> bool:
+    _raise_descriptor_limit()
+    clock, metrics = SystemClock(), Metrics()
+    dispatcher = Dispatcher(_workers(config, file))
+    workshop = Workshop(
+        config,
+        env,
+        file,
+        connect=lambda kubeconfig, end: open_cluster(kubeconfig, env, clock, config, end),
+        sink=_sink(config, file),
+        metrics=metrics,
+        die=_die(log),
+    )
+    gauge = VFGauge(workshop.node, clock)
+    metrics.gauge("multus_workers", "Calls that may be at work.", lambda: {(): dispatcher.workers})
+    metrics.gauge("multus_workers_busy", "Calls at work.", lambda: {(): dispatcher.busy})
+    metrics.gauge("multus_calls_waiting", "Calls in the queue.", lambda: {(): dispatcher.waiting})
+    metrics.gauge("hwmgr_vfs", "Virtual functions by state.", gauge.read, ("state",))
+    notifier = Notifier(env)
+    admit = only_root(os.geteuid())
+    daemon = Daemon(listener, admit, log, notifier, config.daemon.drain_seconds)
+    service = Service(dispatcher, log, metrics, clock)
+    desk = Desk(service, workshop, metrics, daemon.ready, log.problem)
+    # What is here now stays for good: the collector need not look at it again and again.
+    gc.collect()
+    gc.freeze()
+    return await daemon.run(desk, _metrics_address(config, file))
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="multus-daemon", description=__doc__)
+    parser.add_argument(
+        "--config",
+        "-config",
+        metavar="FILE",
+        help=f"keys that lie over every call's configuration (default: {daemonconf.DEFAULT_PATH})",
+    )
+    parser.add_argument("--socket", metavar="PATH", help="where to listen")
+    parser.add_argument("--version", action="store_true", help="print the version and end")
+    return parser.parse_args(argv)
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("hwmgr")
+    except PackageNotFoundError:
+        return "(not installed)"
+
+
+def _socket_path(option: str | None, file: DaemonFile, config: NodeConfig) -> str:
+    if option:
+        return os.path.abspath(option)
+    if file.socket_dir:
+        return os.path.join(file.socket_dir, _USUAL_SOCKET)
+    return config.daemon.socket
+
+
+def _listener(path: str, env: dict[str, str]) -> Listener:
+    given = listen_sockets(env, os.getpid())
+    if len(given) > 1:
+        raise SocketError("the socket unit must have one ListenStream= alone")
+    return Listener.given(given[0]) if given else Listener.at(path)
+
+
+def _workers(config: NodeConfig, file: DaemonFile) -> int:
+    usual = max(_FEWEST_WORKERS, _WORKERS_A_CORE * len(os.sched_getaffinity(0)))
+    return min(config.daemon.workers or usual, file.connections or usual)
+
+
+def _metrics_address(config: NodeConfig, file: DaemonFile) -> tuple[str, int] | None:
+    if config.daemon.metrics:
+        host, _, port = config.daemon.metrics.rpartition(":")
+        return host.strip("[]"), int(port)
+    return None if file.metrics_port is None else ("", file.metrics_port)
+
+
+def _sink(config: NodeConfig, file: DaemonFile) -> Callable[[int, str], None]:
+    target = file.log_file or ("stderr" if file.log_to_stderr else config.log_target)
+    return node_sink(target, config.log_level, stderr=sys.stderr, tag="multus-daemon")
+
+
+def _log(config: NodeConfig, file: DaemonFile) -> CallLog:
+    kind = JsonCallLog if config.log_format == "json" else CallLog
+    return kind(_sink(config, file), SystemClock().now)
+
+
+def _die(log: CallLog) -> Callable[[str], NoReturn]:
+    def die(why: str) -> NoReturn:
+        log.problem(f"ending at once: {why}")
+        os._exit(1)
+
+    return die
+
+
+def _default_network_is_ready(path: str) -> bool:
+    end = time.monotonic() + _READINESS_SECONDS
+    while path and not os.path.exists(path):
+        if time.monotonic() >= end:
+            return False
+        # The file's folder may not exist yet, so there is nothing that could be watched.
+        time.sleep(_POLL_SECONDS)
+    return True
+
+
+def _raise_descriptor_limit() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,201 @@
+"""The engine inside the daemon: what lives as long as it, and what each call brings along.
+
+A call of a program runs as if that program had been started with the call's environment, except
+that the node's own settings are the daemon's.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from hwmgr.locks import Locks
+from hwmgr.node import real_node
+from hwmgr.run import KernelRunner
+from hwmgr.store import StateDir
+from multus import cnitypes
+from multus.chain import Chains
+from multus.clock import Limits, SystemClock
+from multus.cnitypes import CNIError
+from multus.commands import Engine
+from multus.deviceinfo import DeviceInfo
+from multus.doors import Doors
+from multus.hardware import plugin_on
+from multus.invoke import LOCK_HELD, STATE_DIR, ExecPlugin
+from multus.jsonfields import FieldError
+from multus.logs import NodeLog, one_line
+from multus.measured import MeasuredPlugin
+from multus.namespaces import KernelNamespaces
+from multus.orphans import KernelOrphans
+from multus.routes import KernelRoutes
+from multus.skel import Process, serve
+from multus.sriov_main import SriovCommands
+from multus.wiring import devices_of
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from typing import NoReturn
+
+    from hwmgr.frames import Call
+    from hwmgr.node import Node
+    from hwmgr.nodeconfig import NodeConfig
+    from multus.calllog import Notes
+    from multus.cluster import Cluster
+    from multus.config import LogConfig
+    from multus.daemonconf import DaemonFile
+    from multus.delegates import PluginRunner
+    from multus.logs import Log
+    from multus.metrics import Metrics
+    from multus.skel import Commands
+
+_OURS = "HWMGR_"
+_SYSLOG_INFO = 6
+# What a program of a call with no environment to speak of (Go's /delegate) is started with.
+_USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who made a call: whether they still wait for it, and what is said meanwhile."""
+
+    notes: Notes
+    gone: Callable[[], bool]
+
+
+class Workshop:
+    """Runs calls, any number at once; ``connect`` opens the cluster, see Doors.
+
+    ``die`` ends the process: a thread that cannot leave a pod's namespace (hwmgr.netns) would work
+    in it for the next call. The journal tells the next daemon what was begun.
+    """
+
+    def __init__(
+        self,
+        config: NodeConfig,
+        env: Mapping[str, str],
+        file: DaemonFile,
+        *,
+        connect: Callable[[str, float], Cluster | None],
+        sink: Callable[[int, str], None],
+        metrics: Metrics,
+        die: Callable[[str], NoReturn],
+    ) -> None:
+        self._config = config
+        self._file = file
+        self._metrics = metrics
+        self._sink = sink
+        self._die = die
+        self._clock = SystemClock()
+        self._limits = Limits(config.add_seconds, config.delegate_seconds)
+        self._runner = KernelRunner()
+        self.node = real_node(
+            sysfs_root=env.get("HWMGR_SYSFS") or "/sys",
+            state_dir=config.state_dir,
+            dpdk_tools=config.dpdk_tools,
+            log=lambda text: sink(_SYSLOG_INFO, one_line(text)),
+        )
+        self._base = self._lasting(self.node, connect)
+
+    def run(self, call: Call, caller: Caller) -> tuple[int, bytes, bytes]:
+        """Run a call; returns exit status, standard output and standard error."""
+        env = inherited(call.env)
+        stdout, stderr = io.StringIO(), io.StringIO()
+        process = Process(env, io.BytesIO(self._stdin(call)), stdout, stderr)
+        try:
+            status = serve(
+                process,
+                lambda: self._commands(call.program, env, stderr, caller),
+                caller.notes.complain,
+            )
+        except SystemExit as error:
+            self._die(str(error))
+        return status, _bytes(stdout), _bytes(stderr)
+
+    def doors(self, env: Mapping[str, str], stderr: io.StringIO, caller: Caller) -> Doors:
+        """Return the doors for one call, with what depends on its environment."""
+
+        def checkpoint(name: str) -> None:
+            if name.startswith("add.") and caller.gone():
+                raise CNIError(cnitypes.TRY_AGAIN_LATER, "the caller of this ADD went away")
+
+        def open_log(keys: LogConfig) -> Log:
+            return NodeLog(keys, syslog=caller.notes.take, stderr=stderr, now=self._clock.now)
+
+        return replace(
+            self._base,
+            chains=Chains(self._measured(self._plugins(env)), {"sriov": lambda: self._sriov(env)}),
+            orphans=KernelOrphans(env, self._config.state_dir),
+            open_log=open_log,
+            checkpoint=checkpoint,
+        )
+
+    def _stdin(self, call: Call) -> bytes:
+        if call.program != "multus":
+            return call.stdin
+        try:
+            return self._file.over(call.stdin)
+        except FieldError:
+            return call.stdin  # the engine says what is wrong with it, in the words of CNI
+
+    def _commands(
+        self, program: str, env: Mapping[str, str], stderr: io.StringIO, caller: Caller
+    ) -> Commands:
+        if program == "multus":
+            return Engine(self.doors(env, stderr, caller))
+        plugin = plugin_on(self.node, self._runner, self._env(env), self._config.allowed_dirs)
+        locks = Locks(self.node.state)
+        return SriovCommands(plugin, locks, self._limits, env.get(LOCK_HELD))
+
+    def _lasting(self, node: Node, connect: Callable[[str, float], Cluster | None]) -> Doors:
+        config, clock = self._config, self._clock
+        return Doors(
+            state=node.state,
+            open_state=StateDir,
+            chains=Chains(self._plugins({}), {}),
+            namespaces=KernelNamespaces(),
+            connect=connect,
+            devices=lambda pod: devices_of(pod, clock, config),
+            device_info=DeviceInfo(),
+            routes=KernelRoutes(),
+            orphans=KernelOrphans({}, config.state_dir),
+            clock=clock,
+            boot_id=node.boot_id,
+            open_log=lambda keys: NodeLog(
+                keys, syslog=self._sink, stderr=io.StringIO(), now=clock.now
+            ),
+            checkpoint=lambda _name: None,
+            limits=self._limits,
+        )
+
+    def _sriov(self, env: Mapping[str, str]) -> PluginRunner:
+        allowed = self._config.allowed_dirs
+        return self._measured(plugin_on(self.node, self._runner, self._env(env), allowed))
+
+    def _plugins(self, env: Mapping[str, str]) -> PluginRunner:
+        return ExecPlugin(self._runner, self._env(env), self._clock)
+
+    def _measured(self, runner: PluginRunner) -> PluginRunner:
+        return MeasuredPlugin(runner, self._metrics.delegates, self._clock)
+
+    def _env(self, env: Mapping[str, str]) -> dict[str, str]:
+        return {**env, STATE_DIR: self._config.state_dir}
+
+
+def inherited(env: Mapping[str, str]) -> dict[str, str]:
+    """Return what plugins inherit of a caller: all but what would set up another node than ours.
+
+    Whose container's lock the caller holds is told on: its call is a part of another one.
+    """
+    ours = {
+        name: value
+        for name, value in env.items()
+        if not name.startswith(_OURS) or name == LOCK_HELD
+    }
+    ours.setdefault("PATH", os.environ.get("PATH") or _USUAL_PATH)
+    return ours
+
+
+def _bytes(text: io.StringIO) -> bytes:
+    return text.getvalue().encode("utf-8", "backslashreplace")

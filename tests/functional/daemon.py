@@ -1,0 +1,182 @@
+"""A daemon for the tests: a process in the host's namespace, asked by frames and by HTTP."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from hwmgr import frames
+from tests.functional.node import ROOT, Done, Node
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+READY_SECONDS = 30.0
+MODULE = "multus.daemon_main"
+
+
+@dataclass
+class Http:
+    """An answer by HTTP."""
+
+    status: int
+    head: str
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class RunningDaemon:
+    """One multus-daemon of a node; it can be killed and started again."""
+
+    def __init__(self, node: Node, config: str = "", *options: str) -> None:
+        self.node = node
+        self.root: Path = node.root
+        self.socket = str(node.root / "run" / "multus.sock")
+        self.log = node.root / "daemon.log"
+        self._config = node.root / "node.yaml"
+        self._config.write_text(
+            f"daemon:\n  socket: {self.socket}\nlog:\n  target: {self.log}\n{config}"
+        )
+        self._options = options
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it listens: it says so on a socket as systemd's."""
+        notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        path = self.root / "notify"
+        path.unlink(missing_ok=True)
+        notify.bind(str(path))
+        notify.settimeout(READY_SECONDS)
+        self.process = subprocess.Popen(
+            ["ip", "netns", "exec", self.node.host, sys.executable, "-m", MODULE, *self._options],
+            env={
+                "PATH": os.environ["PATH"],
+                "PYTHONPATH": str(ROOT),
+                "HWMGR_STATE_DIR": str(self.node.state_dir),
+                "HWMGR_CONFIG": str(self._config),
+                "NOTIFY_SOCKET": str(path),
+            },
+        )
+        with notify:
+            assert notify.recv(64) == b"READY=1"
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def kill(self) -> None:
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self, seconds: float = 30.0) -> int:
+        """Ask it to end; returns the exit status."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(seconds)
+
+    def close(self) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.kill()
+
+    def call(
+        self,
+        command: str,
+        conf: Mapping[str, Any],
+        *,
+        container_id: str = "c1",
+        ifname: str = "eth0",
+        program: str = "multus",
+        **env: str,
+    ) -> Done:
+        """Make a framed call and wait for the answer."""
+        with self.begin(
+            command, conf, container_id=container_id, ifname=ifname, program=program, **env
+        ) as sock:
+            answer = frames.decode_answer(read_all(sock))
+        return Done(answer.status, answer.stdout.decode(), answer.stderr.decode())
+
+    def begin(
+        self,
+        command: str,
+        conf: Mapping[str, Any],
+        *,
+        container_id: str = "c1",
+        ifname: str = "eth0",
+        program: str = "multus",
+        **env: str,
+    ) -> socket.socket:
+        """Send a framed call; the answer can be read from what is returned."""
+        whole = {**self.node.env(command, container_id, ifname), **env}
+        stdin = json.dumps(self.whole(conf)).encode()
+        sock = self.connect()
+        sock.sendall(frames.encode_call(frames.Call(program, whole, stdin)))
+        return sock
+
+    def whole(self, conf: Mapping[str, Any]) -> dict[str, Any]:
+        node = self.node
+        return {"name": "mnet", "cniDir": str(node.cni_dir), "binDir": str(node.bin), **conf}
+
+    def connect(self) -> socket.socket:
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(60.0)
+        sock.connect(self.socket)
+        return sock
+
+    def http(self, method: str, path: str, body: bytes | None = None) -> Http:
+        """Make a request by HTTP."""
+        with self.connect() as sock:
+            length = "" if body is None else f"Content-Length: {len(body)}\r\n"
+            head = f"{method} {path} HTTP/1.1\r\nHost: dummy\r\n{length}\r\n"
+            sock.sendall(head.encode() + (body or b""))
+            return parse_http(read_all(sock))
+
+    def go(
+        self,
+        command: str,
+        conf: Mapping[str, Any],
+        *,
+        container_id: str = "c1",
+        ifname: str = "eth0",
+        path: str = "/cni",
+        **more: Any,
+    ) -> Http:
+        """Make a call in the form of multus-cni's shim."""
+        env = {"CNI_ARGS": "", **self.node.env(command, container_id, ifname)}
+        config = base64.b64encode(json.dumps(self.whole(conf)).encode()).decode()
+        body = {"env": env, "config": config, **more}
+        return self.http("POST", path, json.dumps(body).encode())
+
+
+def read_all(sock: socket.socket) -> bytes:
+    parts = []
+    while part := sock.recv(1 << 16):
+        parts.append(part)
+    return b"".join(parts)
+
+
+def parse_http(data: bytes) -> Http:
+    head, _, body = data.partition(b"\r\n\r\n")
+    text = head.decode()
+    return Http(int(text.split(" ")[1]), text, body)
+
+
+def eventually(what: Any, seconds: float = 10.0) -> None:
+    """Wait until something is true that nothing tells of."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not come true"
+        time.sleep(0.02)
