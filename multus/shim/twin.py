@@ -39,15 +39,10 @@ class Caller:
 
     def rest(self, name: str, *facts: object) -> int:
         """Run a function of twin_down.py; returns the exit status."""
-        code = b""
         try:
             code = read(posix.open(self.folder + DOWN, posix.O_RDONLY), 1 << 20)
         except OSError:
-            text = f"{DOWN} is missing beside {sys.argv[0]!a}; run 'multusctl install' again"
-            text = text.replace("\\", "\\\\").replace('"', '\\"')
-            line = f'{{"cniVersion": "1.1.0", "code": 11, "msg": "{text}", "details": ""}}\n'
-            write(1, line.encode())
-            return 1
+            return plain_failure(f"{DOWN} is missing beside it; run 'multusctl install' again")
         functions: dict[str, object] = {"write": write}
         exec(code, functions)  # noqa: S102 - our own file, root's as this one is
         return functions[name](self, *facts)  # type: ignore[operator, no-any-return]
@@ -118,8 +113,7 @@ def write(fd: int, data: bytes) -> bool:
 
         waiting = poll()
         waiting.register(fd, POLLOUT)
-        waiting.poll(10000)
-        return write(fd, data)
+        return bool(waiting.poll(10000)) and write(fd, data)
     except OSError:
         return False
     return True
@@ -194,65 +188,80 @@ def read_stdin(caller: Caller) -> int:
 
 def forward(caller: Caller) -> int:
     """Send the call and print the answer; returns the exit status."""
-    import _socket
+    try:
+        connection = Connection(caller)
+        connection.send(message(caller))
+        header = connection.receive(16)
+        stdout_bytes = int.from_bytes(header[8:12], "big")
+        stderr_bytes = int.from_bytes(header[12:], "big")
+        right = header[:5] == HEADER and header[6:8] == b"\0\0"
+        if not right or max(stdout_bytes, stderr_bytes) > LONGEST_INPUT:
+            return caller.rest("no_answer")
+        body = connection.receive(stdout_bytes + stderr_bytes)
+    except BlockingIOError:
+        return caller.rest("late")
+    except ConnectionAbortedError:
+        return caller.rest("broken")
+    except OSError as error:
+        return caller.rest("unreachable", error.strerror)
+    write(2, body[stdout_bytes:])
+    return header[5] if write(1, body[:stdout_bytes]) else header[5] or 1
 
-    native = 8 if sys.maxsize > 1 << 32 else 4
 
-    def limit(option: int) -> None:
-        left = max(1, int((caller.deadline - monotonic()) * 1000000))
-        parts = (part.to_bytes(native, sys.byteorder) for part in divmod(left, 1000000))
-        connection.setsockopt(_socket.SOL_SOCKET, option, b"".join(parts))
+class Connection:
+    """A connection to the daemon; BlockingIOError is the caller's deadline."""
 
-    until = min(caller.began + int(caller.settings[b"connect_ms"]) / 1000, caller.deadline)
-    while True:
-        connection = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
-        # connect(2) itself waits while the backlog is full, for as long as this; EAGAIN then.
-        limit(_socket.SO_SNDTIMEO)
-        try:
-            connection.connect(caller.settings[b"socket"])
-            break
-        except BlockingIOError:
-            return caller.rest("late")
-        except OSError as error:
-            # A socket is bound before it is listened on: no event of the folder tells when to try.
-            down = isinstance(error, (FileNotFoundError, ConnectionRefusedError))
-            if not down or monotonic() + 0.02 > until:
-                return caller.rest("unreachable", error.strerror)
+    def __init__(self, caller: Caller) -> None:
+        import _socket
+
+        self._deadline = caller.deadline
+        until = min(caller.began + int(caller.settings[b"connect_ms"]) / 1000, caller.deadline)
+        while True:
+            self._socket = _socket.socket(_socket.AF_UNIX, _socket.SOCK_STREAM)
+            # connect(2) itself waits while the backlog is full, for as long as this; EAGAIN then.
+            self._limit()
+            try:
+                self._socket.connect(caller.settings[b"socket"])
+                break
+            except (FileNotFoundError, ConnectionRefusedError):
+                # It is bound before it is listened on: no event of the folder tells when to try.
+                if monotonic() + 0.02 > until:
+                    raise
             from time import sleep
 
             sleep(0.02)
 
-    data = memoryview(message(caller))
-    answer, needed = b"", 16
-    try:
-        while data:
-            limit(_socket.SO_SNDTIMEO)
-            data = data[connection.send(data) :]
-    except BlockingIOError:
-        return caller.rest("late")
-    except OSError:
-        # It may have answered before it had read everything, and that answer can still be read.
-        data = data[:0]
-    while len(answer) < needed:
-        limit(_socket.SO_RCVTIMEO)
+    def send(self, data: bytes) -> None:
+        """Send all. The daemon may end that by an answer, which can still be read."""
+        view = memoryview(data)
         try:
-            part = connection.recv(needed - len(answer))
-        except BlockingIOError:
-            return caller.rest("late")
-        except OSError:
-            part = b""
-        if not part:
-            return caller.rest("broken")
-        answer += part
-        if needed == 16 == len(answer):
-            stdout_bytes = int.from_bytes(answer[8:12], "big")
-            stderr_bytes = int.from_bytes(answer[12:], "big")
-            right = answer[:5] == HEADER and answer[6:8] == b"\0\0"
-            if not right or max(stdout_bytes, stderr_bytes) > LONGEST_INPUT:
-                return caller.rest("no_answer")
-            needed += stdout_bytes + stderr_bytes
-    write(2, answer[16 + stdout_bytes :])
-    return answer[5] if write(1, answer[16 : 16 + stdout_bytes]) else answer[5] or 1
+            while view:
+                self._limit()
+                view = view[self._socket.send(view) :]
+        except (BrokenPipeError, ConnectionResetError):
+            return
+
+    def receive(self, count: int) -> bytes:
+        """Receive so many bytes. Raises ConnectionAbortedError where it ends before."""
+        data = b""
+        while len(data) < count:
+            self._limit()
+            try:
+                part = self._socket.recv(count - len(data))
+            except ConnectionResetError:
+                part = b""
+            if not part:
+                raise ConnectionAbortedError
+            data += part
+        return data
+
+    def _limit(self) -> None:
+        """Let the next step take no longer than the call may."""
+        left = max(1, int((self._deadline - monotonic()) * 1000000))
+        native = 8 if sys.maxsize > 1 << 32 else 4  # a long of struct timeval
+        value = b"".join(part.to_bytes(native, sys.byteorder) for part in divmod(left, 1000000))
+        for option in (20, 21):  # SO_RCVTIMEO, SO_SNDTIMEO
+            self._socket.setsockopt(1, option, value)  # SOL_SOCKET
 
 
 def message(caller: Caller) -> bytes:
@@ -263,12 +272,19 @@ def message(caller: Caller) -> bytes:
     return HEADER + kind + sizes + caller.environment + caller.stdin
 
 
+def plain_failure(text: str) -> int:
+    """Print an error whose text needs no escapes; returns the exit status."""
+    line = f'{{"cniVersion": "1.1.0", "code": 11, "msg": "{text}", "details": ""}}\n'
+    write(1, line.encode())
+    return 1
+
+
 if __name__ == "__main__":
     status = 1
     try:
         status = main()
-    except MemoryError:
-        write(1, b'{"cniVersion": "1.1.0", "code": 11, "msg": "no memory; try again", "details": ""}\n')
+    except Exception as error:  # noqa: BLE001 - the runtime must get JSON whatever happens
+        plain_failure(f"the shim failed: {type(error).__name__}; try again")
     finally:
         # The interpreter has nothing to tidy up, and that would cost a tenth of the call.
-        posix._exit(status)
+        posix._exit(status)  # noqa: SLF001 - its name

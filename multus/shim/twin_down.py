@@ -11,11 +11,10 @@ CURRENT = "1.1.0"
 SUPPORTED = ("0.1.0", "0.2.0", "0.3.0", "0.3.1", "0.4.0", "1.0.0", "1.1.0")
 
 LETTERS_DIGITS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789"
-LONGEST_NAME = 255  # NAME_MAX
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from multus.shim.twin import Caller, write
+    from multus.shim.twin import Caller, write  # noqa: TC004 - twin.py puts it here
 
 
 def about(caller: "Caller") -> int:
@@ -25,7 +24,7 @@ def about(caller: "Caller") -> int:
     return 0
 
 
-def fail(caller: "Caller", code: int, text: str) -> int:
+def fail(caller: "Caller", code: int, text: str) -> int:  # noqa: ARG001 - called as the others
     """Print an error as the specification wants it; shim.c tells why with this cniVersion."""
     line = f'{{"cniVersion": "{CURRENT}", "code": {code}, "msg": "'
     for byte in text.encode("utf-8", "surrogateescape")[:2047]:
@@ -102,8 +101,8 @@ def become_thin(caller: "Caller") -> str:
         posix.lseek(fd, 0, 0)
         posix.dup2(fd, 0)
         posix.close(fd)
-        # The interpreter ignores it from its start, and what is ignored stays so in another program.
-        from _signal import SIG_DFL, SIG_IGN, SIGPIPE, signal
+        # The interpreter ignores it, and what is ignored stays so in another program.
+        from _signal import SIG_DFL, SIG_IGN, SIGPIPE, signal  # type: ignore[import-not-found]
 
         signal(SIGPIPE, SIG_DFL)
         try:
@@ -111,7 +110,7 @@ def become_thin(caller: "Caller") -> str:
         finally:
             signal(SIGPIPE, SIG_IGN)
     except OSError as error:
-        return error.strerror
+        return error.strerror or ""
 
 
 def spool(caller: "Caller", why: str) -> int:
@@ -124,8 +123,6 @@ def spool(caller: "Caller", why: str) -> int:
         return fail(caller, 4, f'CNI_IFNAME "{text_of(ifname[:300])}" is no interface name')
     name = b"%b.%b.%019d.%d" % (container, ifname, time_ns(), posix.getpid())
     try:
-        if len(name) >= LONGEST_NAME:
-            raise OSError(36, posix.strerror(36))  # ENAMETOOLONG
         folder = open_folder(caller.settings[b"spool"])
         write_file(folder, name, message_of(caller))
     except OSError as error:
