@@ -66,20 +66,25 @@ class Bookmarks:
     """When a watch is told how far it is, if it wants to be.
 
     As kube-apiserver: every so often, and two seconds before the watch is over (the cacher's
-    nextBookmarkTime).
+    nextBookmarkTime), unless nothing has changed since it began.
     """
 
-    def __init__(self, every: float, end: float, query: dict[str, str]) -> None:
+    def __init__(self, every: float, end: float, begun: int, query: dict[str, str]) -> None:
         self._every, self._end = every, end
+        self._begun = begun
         wanted = query.get("allowWatchBookmarks", "").lower() in ("true", "1")
         self.due = self._after(time.monotonic()) if wanted else math.inf
 
-    def next(self, now: float, kind: Kind, version: int) -> Json:
-        """Return the one that is due."""
+    def due_at(self, now: float, kind: Kind, version: int) -> list[Json]:
+        """Return the one that is due, if there is one."""
+        if now < self.due:
+            return []
         self.due = self._after(now)
+        if version <= self._begun:
+            return []
         meta = {"resourceVersion": str(version), "creationTimestamp": None}
         obj = {"kind": kind.name, "apiVersion": kind.api_version, "metadata": meta}
-        return {"type": "BOOKMARK", "object": obj}
+        return [{"type": "BOOKMARK", "object": obj}]
 
     def _after(self, now: float) -> float:
         last = self._end - _BEFORE_END
@@ -252,6 +257,7 @@ class Handler(BaseHTTPRequestHandler):
             self._send(404, "404 page not found\n")
             return
         selection(target.kind, request.query)  # one that is no selector is refused at once
+        begun = self.api.store.version
         request.status = 200
         self.close_connection = True
         self.send_response(200)
@@ -266,15 +272,15 @@ class Handler(BaseHTTPRequestHandler):
             refusal = Refusal(500, "InternalError", "the stand-in was told to say so")
             self._chunk([{"type": "ERROR", "object": refusal.body}])
         else:
-            self._changes(target, request.query)
+            self._changes(target, request.query, begun)
         self.wfile.write(b"0\r\n\r\n")
 
-    def _changes(self, target: Target, query: dict[str, str]) -> None:
+    def _changes(self, target: Target, query: dict[str, str], begun: int) -> None:
         """Tell of changes until the time is over, or the version is one that nobody knows."""
         wanted = selection(target.kind, query)
         end = time.monotonic() + float(query.get("timeoutSeconds") or 1800)
-        bookmarks = Bookmarks(self.api.bookmarks, end, query)
         store, version = self.api.store, query.get("resourceVersion") or "0"
+        bookmarks = Bookmarks(self.api.bookmarks, end, begun, query)
         if version == "0":
             items, since = store.select(target.kind, target.namespace, query)
             self._chunk([{"type": "ADDED", "object": obj} for obj in items])
@@ -295,8 +301,7 @@ class Handler(BaseHTTPRequestHandler):
                 break
             self._chunk([event for each in changes if (event := _event(each, target, wanted))])
             now = time.monotonic()
-            if now >= bookmarks.due:
-                self._chunk([bookmarks.next(now, target.kind, since)])
+            self._chunk(bookmarks.due_at(now, target.kind, since))
             if self.api.ending.is_set() or now >= end:
                 break
 

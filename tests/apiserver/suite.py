@@ -392,23 +392,33 @@ def watched(client: ApiClient, path: str, timeout: float, **query: str) -> Itera
 
 
 def tells_how_far_a_watch_is(client: ApiClient) -> None:
-    """A bookmark has the version alone, and comes before the end of the stream."""
-    api = CoreV1Api(client)
-    with a_pod(client, "suite-mark"):
-        version = api.list_namespaced_pod(NAMESPACE).metadata.resource_version
-        path = f"/api/v1/namespaces/{NAMESPACE}/pods"
-        query = {"resourceVersion": version, "timeoutSeconds": "5"}
-        plain = [event["type"] for event in watched(client, path, 20, **query)]
-        assert "BOOKMARK" not in plain
-        marks = [
-            event["object"]
-            for event in watched(client, path, 20, allowWatchBookmarks="true", **query)
-            if event["type"] == "BOOKMARK"
-        ]
-        assert marks
-        assert marks[-1]["kind"] == "Pod"
-        assert int(marks[-1]["metadata"]["resourceVersion"]) >= int(version)
-        assert not marks[-1]["metadata"].get("name")
+    """By a bookmark, before the stream ends, once that is further than its last event."""
+    api, path = CoreV1Api(client), f"/api/v1/namespaces/{NAMESPACE}/pods"
+    for marks in ("true", "false"):
+        found = []
+        with a_pod(client, "suite-mark"), a_pod(client, "suite-other"):
+            version = api.list_namespaced_pod(NAMESPACE).metadata.resource_version
+            note: Json = {"metadata": {"annotations": {"w": "1"}}}
+            api.patch_namespaced_pod("suite-mark", NAMESPACE, note)
+            for event in watched(
+                client,
+                path,
+                20,
+                fieldSelector="metadata.name=suite-mark",
+                resourceVersion=version,
+                timeoutSeconds="5",
+                allowWatchBookmarks=marks,
+            ):
+                if not found:
+                    other = api.patch_namespaced_pod("suite-other", NAMESPACE, note)
+                found.append(event)
+        kinds = [event["type"] for event in found]
+        assert kinds == ["MODIFIED", "BOOKMARK"][: 2 if marks == "true" else 1]
+        if marks == "true":
+            mark = found[1]["object"]
+            assert mark["kind"] == "Pod"
+            assert mark["metadata"]["resourceVersion"] == other.metadata.resource_version
+            assert not mark["metadata"].get("name")
 
 
 def tells_a_watch_that_its_version_is_forgotten(client: ApiClient) -> None:

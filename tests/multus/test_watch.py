@@ -201,6 +201,7 @@ def test_bookmarks_keep_a_quiet_stream_open(tmp_path: Path) -> None:
     limits = replace(LIMITS, silence=0.5)
     with ApiServer(bookmarks=0.1) as server, watching(server, tmp_path, limits) as (_, sink):
         sink.wait_for("list", "open")
+        server.add({"kind": "Node", "metadata": {"name": "node1"}})
         time.sleep(1.2)  # the point is that nothing happens
         assert sink.told == ["list", "open"]
         assert sink.fresh()
