@@ -32,8 +32,8 @@ class WatchLimits:
 
     ``request`` bounds a list, and a stream's beginning. ``stream`` is how long the server is asked
     to go on, twice as long at most: clients of Kubernetes' own ask for 5 to 10 minutes, too.
-    ``silence`` is half more than kube-apiserver lets pass between two bookmarks (a minute); it sends
-    none while nothing changes (1.20: nothing of that kind), and the stream is begun again then.
+    ``silence`` is half more than kube-apiserver lets pass between two bookmarks (a minute); it
+    has none while nothing changes (1.20: nothing of that kind), so the stream is begun again then.
     A stream that lived for ``settled`` was a good one. Pauses grow from ``first_pause`` to
     ``longest_pause``.
     """
