@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from multus.clusterapi import Stream, WatchApi
     from multus.jsonfields import Json
 
-_EXPIRED = 410
-
 
 @dataclass(frozen=True, slots=True)
 class WatchLimits:
@@ -144,8 +142,6 @@ class Watch:
                 stream.release()
         except ApiError as error:
             why = str(error)
-            if error.status == _EXPIRED:
-                self._version = None
         self._sink.lost(why)
         if opened is not None and self._clock.monotonic() - opened >= self._limits.settled:
             self._failures = 0

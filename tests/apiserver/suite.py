@@ -395,7 +395,8 @@ def tells_how_far_a_watch_is(client: ApiClient) -> None:
     """By a bookmark, before the stream ends, once that is further than its last event."""
     api, path = CoreV1Api(client), f"/api/v1/namespaces/{NAMESPACE}/pods"
     for marks in ("true", "false"):
-        found = []
+        found: list[Any] = []
+        other: Any = None
         with a_pod(client, "suite-mark"), a_pod(client, "suite-other"):
             version = api.list_namespaced_pod(NAMESPACE).metadata.resource_version
             note: Json = {"metadata": {"annotations": {"w": "1"}}}

@@ -189,7 +189,7 @@ def test_an_expired_resume_lists_at_once(server: ApiServer, tmp_path: Path) -> N
 
 def test_silence_ends_trust_and_the_stream(server: ApiServer, tmp_path: Path) -> None:
     server.fail("silent", verb="WATCH", times=1)
-    with watching(server, tmp_path, replace(LIMITS, silence=0.3)) as (_, sink):
+    with watching(server, tmp_path, replace(LIMITS, silence=0.3, request=LONG * 2)) as (_, sink):
         sink.wait_for("list", "open")
         server.add(network("second"))
         assert "ADDED second" not in sink.told
@@ -205,6 +205,13 @@ def test_bookmarks_keep_a_quiet_stream_open(tmp_path: Path) -> None:
         time.sleep(1.2)  # the point is that nothing happens
         assert sink.told == ["list", "open"]
         assert sink.fresh()
+
+
+def test_a_stream_may_be_quiet_for_longer_than_a_request(server: ApiServer, tmp_path: Path) -> None:
+    with watching(server, tmp_path, replace(LIMITS, request=0.5, silence=LONG)) as (_, sink):
+        sink.wait_for("list", "open")
+        time.sleep(1.0)  # the point is that nothing happens
+        assert sink.told == ["list", "open"]
 
 
 def test_without_bookmarks_a_quiet_stream_is_begun_again(server: ApiServer, tmp_path: Path) -> None:
