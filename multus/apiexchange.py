@@ -19,6 +19,7 @@ from multus.jsonfields import FieldError, decode
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from multus.apiworkers import Workers
     from multus.jsonfields import Json
 
 _CHUNK = 1 << 16
@@ -30,9 +31,10 @@ class Exchange:
     """A request by urllib3's pools.
 
     urllib3 bounds each wait for the next bytes, not their sum, and name resolution not at all: so
-    the exchange runs in a thread of its own, which is left behind when the time is over.
+    the exchange runs in one of the ``workers``, which is left behind when the time is over.
     """
 
+    workers: Workers
     pools: Callable[[], Any]
     method: str
     url: str
@@ -45,7 +47,7 @@ class Exchange:
 
     def run(self) -> tuple[int, bytes]:
         """Return status and body. Raises TimeoutError, and whatever urllib3 raises."""
-        threading.Thread(target=self._run, name="multus-api", daemon=True).start()
+        self.workers.begin(self._run, self._done.set)
         if not self._done.wait(self.timeout):
             self._abandon()
             raise TimeoutError
@@ -59,8 +61,6 @@ class Exchange:
             self._outcome = self._talk()
         except BaseException as error:  # noqa: BLE001 - raised again where the request was made
             self._outcome = error
-        finally:
-            self._done.set()
 
     def _talk(self) -> tuple[int, bytes]:
         from urllib3 import Timeout

@@ -69,8 +69,11 @@ class Cluster:
         self._deadline = deadline
         self._limits = ApiLimits() if limits is None else limits
 
-    def pod(self, namespace: str, name: str) -> Json:
-        """Return a pod. ApiNotFoundError: the server says that it is gone."""
+    def pod(self, namespace: str, name: str, uid: str = "") -> Json:  # noqa: ARG002
+        """Return a pod. ApiNotFoundError: the server says that it is gone.
+
+        ``uid`` is the one that the runtime has told; what is returned may have another.
+        """
         return self._pod(_pod_path(namespace, name))
 
     def network_attachment(self, namespace: str, name: str) -> Json:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from multus.jsonfields import Json
 
@@ -77,3 +77,38 @@ class Api(Protocol):
 
     def create(self, path: str, body: object, *, timeout: float) -> Json:
         """Post a new object; returns it."""
+
+
+class Stream(Protocol):
+    """The events of one watch, as {"type", "object"}; only ``close`` is for any thread.
+
+    Iterating ends when the server ends the stream, or at ``close``; it raises ApiError when the
+    stream breaks, also in the middle of an event, or is silent for too long.
+    """
+
+    def open(self) -> None:
+        """Ask for the stream. Raises ApiError; what it says is read by iterating."""
+
+    def __iter__(self) -> Iterator[Json]:
+        """Return the events as they come."""
+
+    def close(self) -> None:
+        """Wake up whoever reads it; it ends."""
+
+    def release(self) -> None:
+        """Give the connection back, once nobody reads any more."""
+
+
+class WatchApi(Api, Protocol):
+    """An API server that also tells of changes, for as long as it is kept."""
+
+    def watch(
+        self, path: str, *, timeout: float, silence: float, query: Mapping[str, str]
+    ) -> Stream:
+        """Return the stream of a list's changes, not yet open.
+
+        ``timeout`` is for its beginning; it breaks when nothing comes for ``silence``. Seconds.
+        """
+
+    def close(self) -> None:
+        """Close the kept connections and let go of threads and keys."""

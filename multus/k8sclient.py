@@ -9,23 +9,33 @@ from __future__ import annotations
 
 import socket
 import threading
+import weakref
 from typing import TYPE_CHECKING, Any
 
 from multus import kubeconfig as kubeconfigs
 from multus.apicredentials import Credentials
+from multus.apiworkers import Workers
 from multus.clusterapi import ApiForbiddenError, KubeconfigError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Literal
 
-    from multus.clusterapi import Api
+    from multus.clusterapi import Stream, WatchApi
     from multus.jsonfields import Json
     from multus.kubeconfig import Access
 
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 # More at a time than a daemon has workers: urllib3 warns, on stderr, of one that it cannot keep.
-_KEPT_CONNECTIONS = 64
+KEPT_CONNECTIONS = 64
+# A peer that is gone without a word is noticed after 5 s and three questions, 14 s in all; a watch
+# may have nothing to say for longer than that.
+_KEEPALIVE = (
+    (socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 5),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, 3),
+    (socket.IPPROTO_TCP, socket.TCP_KEEPCNT, 3),
+)
 _PATCHES = {
     "merge": "application/merge-patch+json",
     "json": "application/json-patch+json",
@@ -34,11 +44,16 @@ _PATCHES = {
 
 
 def connect(
-    kubeconfig: str, env: Mapping[str, str], *, service_account: str = SERVICE_ACCOUNT
-) -> Api | None:
+    kubeconfig: str,
+    env: Mapping[str, str],
+    *,
+    service_account: str = SERVICE_ACCOUNT,
+    workers: Workers | None = None,
+) -> WatchApi | None:
     """Return the API server that a kubeconfig file names, or the one of the cluster we run in.
 
-    None without either. Nothing is sent yet. Raises KubeconfigError.
+    None without either. Nothing is sent yet. Its requests run in ``workers``, by default in some of
+    its own that end with it. Raises KubeconfigError.
     """
     if kubeconfig:
         access = kubeconfigs.read(kubeconfig)
@@ -51,8 +66,8 @@ def connect(
         # Before the whole package, which must not be imported while this one is.
         from multus.k8stransport import Configuration
 
-        return _Server(access, _by_plugin(access, Configuration()))
-    return _Server(access, Credentials(access, env))
+        return _Server(access, _by_plugin(access, Configuration()), workers)
+    return _Server(access, Credentials(access, env), workers)
 
 
 class _PluginCredentials:
@@ -79,19 +94,31 @@ class _PluginCredentials:
 class _Server:
     """One API server, by the library's transport."""
 
-    def __init__(self, access: Access, credentials: Credentials | _PluginCredentials) -> None:
+    def __init__(
+        self,
+        access: Access,
+        credentials: Credentials | _PluginCredentials,
+        workers: Workers | None,
+    ) -> None:
         self._server = access.server
+        self._workers = workers or Workers(KEPT_CONNECTIONS)
+        self._end = None if workers else weakref.finalize(self, self._workers.close)
         self._credentials = credentials
         self._lock = threading.Lock()
         self._pools: Any = None
 
     def get(self, path: str, *, timeout: float, query: Mapping[str, str] | None = None) -> Json:
         """See Api.get."""
-        if query:
-            from urllib.parse import urlencode
+        return self._request("GET", _with_query(path, query), timeout)
 
-            path = f"{path}?{urlencode(query)}"
-        return self._request("GET", path, timeout)
+    def watch(
+        self, path: str, *, timeout: float, silence: float, query: Mapping[str, str]
+    ) -> Stream:
+        """See WatchApi.watch."""
+        from multus.apistream import EventStream
+
+        url = self._server + _with_query(path, {**query, "watch": "true"})
+        return EventStream(self._opened, path, url, self._headers(path), timeout, silence)
 
     def patch(
         self,
@@ -115,6 +142,12 @@ class _Server:
                 self._pools.clear()
                 self._pools = None
             self._credentials.close()
+        if self._end is not None:
+            self._end()
+
+    def _headers(self, path: str) -> dict[str, str]:
+        headers = {"Accept": "application/json", "User-Agent": "multus"}
+        return headers | self._credentials.headers(path)
 
     def _request(
         self, method: str, path: str, timeout: float, body: object = None, kind: str | None = None
@@ -122,14 +155,14 @@ class _Server:
         from multus.apiexchange import Exchange, failure, judge
         from multus.jsonfields import encode
 
-        headers = {"Accept": "application/json", "User-Agent": "multus"}
-        headers |= self._credentials.headers(path)
+        headers = self._headers(path)
         if kind is not None:
             headers["Content-Type"] = kind
         data = None if kind is None else encode(body)
         url = self._server + path
         try:
-            status, answer = Exchange(self._opened, method, url, headers, data, timeout).run()
+            ask = Exchange(self._workers, self._opened, method, url, headers, data, timeout)
+            status, answer = ask.run()
         except Exception as error:
             known = failure(path, error)
             if known is None:
@@ -143,10 +176,21 @@ class _Server:
                 from multus.k8stransport import Configuration, RESTClientObject
 
                 settings = self._credentials.settings(Configuration)
-                settings.connection_pool_maxsize = _KEPT_CONNECTIONS
-                settings.socket_options = [(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)]
+                settings.connection_pool_maxsize = KEPT_CONNECTIONS
+                settings.socket_options = [
+                    (socket.IPPROTO_TCP, socket.TCP_NODELAY, 1),
+                    *_KEEPALIVE,
+                ]
                 self._pools = RESTClientObject(settings).pool_manager
             return self._pools
+
+
+def _with_query(path: str, query: Mapping[str, str] | None) -> str:
+    if not query:
+        return path
+    from urllib.parse import urlencode
+
+    return f"{path}?{urlencode(query)}"
 
 
 def _by_plugin(access: Access, settings: Any) -> _PluginCredentials:

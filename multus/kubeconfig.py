@@ -76,6 +76,15 @@ def of_pod(env: Mapping[str, str], folder: str) -> Access | None:
     )
 
 
+def files(access: Access) -> tuple[str, ...]:
+    """Return the files that it was read from and those that are read once, when it is used.
+
+    Token files are none of them: they are read for every request.
+    """
+    named = (access.kubeconfig, access.authority, access.certificate, access.key)
+    return tuple(path for path in named if isinstance(path, str))
+
+
 class _Section:
     """A part of the file: values by name, and where they should have been."""
 

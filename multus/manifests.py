@@ -42,11 +42,13 @@ def rbac(
 ) -> list[Json]:
     """Return the least rights that work, for a service account, or for a user by certificate."""
     name = "multus"
+    # The daemon keeps these by watches; without list and watch it reads each of them when needed.
+    watched = ["get", "list", "watch"]
     rules = [
-        _rule("", ["pods"], ["get"]),
+        _rule("", ["pods"], watched),
         _rule("", ["pods/status"], ["patch"]),
         _rule("", ["events"], ["create"]),
-        _rule("k8s.cni.cncf.io", ["network-attachment-definitions"], ["get"]),
+        _rule("k8s.cni.cncf.io", ["network-attachment-definitions"], watched),
         _rule("kubernetes.com", ["networks"], ["get"]),
         _rule("kubernetes.cni.cncf.io", ["networks"], ["get"]),
         _rule("resource.k8s.io", ["resourceclaims"], ["get"]),

@@ -58,7 +58,7 @@ def find_pod(cluster: Cluster, args: K8sArgs) -> Pod | None:
             "CNI_ARGS has no K8S_POD_NAME and K8S_POD_NAMESPACE, which a kubeconfig makes needed",
         )
     try:
-        pod = Pod(cluster, cluster.pod(args.pod_namespace, args.pod_name))
+        pod = Pod(cluster, cluster.pod(args.pod_namespace, args.pod_name, args.pod_uid))
     except ApiNotFoundError:
         return None
     if args.pod_uid and args.pod_uid != pod.uid() and not pod.is_static():

@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Literal
 
-Kind = Literal["close", "reset", "lost", "hang", "truncate", "slow", "garbage"]
+Kind = Literal[
+    "close", "reset", "lost", "hang", "truncate", "slow", "garbage", "cut", "silent", "error"
+]
 
 
 @dataclass
@@ -17,6 +19,9 @@ class Fault:
     close, reset: the connection ends without an answer. hang: no answer for as long as the client
     waits. lost: it is done, the answer is not sent. truncate: the answer ends in the middle. slow:
     it comes byte by byte, for longer than anybody waits. garbage: it is a page for people.
+
+    Of watches. cut: the first event breaks off in the middle, and the connection with it. silent:
+    the stream begins and says nothing, for as long as the client waits. error: it tells of one.
     """
 
     verb: str

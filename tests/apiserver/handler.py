@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import socket
 import struct
 import time
@@ -35,6 +36,7 @@ _REASONS = {
     503: "ServiceUnavailable",
 }
 _DRIP = 0.05
+_BEFORE_END = 2.0
 
 
 @dataclass
@@ -58,6 +60,35 @@ class Target:
     namespace: str
     name: str
     part: str
+
+
+class Bookmarks:
+    """When a watch is told how far it is, if it wants to be.
+
+    As kube-apiserver: every so often, and two seconds before the watch is over (the cacher's
+    nextBookmarkTime), unless nothing has changed since it began.
+    """
+
+    def __init__(self, every: float, end: float, begun: int, query: dict[str, str]) -> None:
+        self._every, self._end = every, end
+        self._begun = begun
+        wanted = query.get("allowWatchBookmarks", "").lower() in ("true", "1")
+        self.due = self._after(time.monotonic()) if wanted else math.inf
+
+    def due_at(self, now: float, kind: Kind, version: int) -> list[Json]:
+        """Return the one that is due, if there is one."""
+        if now < self.due:
+            return []
+        self.due = self._after(now)
+        if version <= self._begun:
+            return []
+        meta = {"resourceVersion": str(version), "creationTimestamp": None}
+        obj = {"kind": kind.name, "apiVersion": kind.api_version, "metadata": meta}
+        return [{"type": "BOOKMARK", "object": obj}]
+
+    def _after(self, now: float) -> float:
+        last = self._end - _BEFORE_END
+        return last if now < last < now + self._every else now + self._every
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -225,7 +256,8 @@ class Handler(BaseHTTPRequestHandler):
             request.status = 404
             self._send(404, "404 page not found\n")
             return
-        wanted = selection(target.kind, request.query)
+        selection(target.kind, request.query)  # one that is no selector is refused at once
+        begun = self.api.store.version
         request.status = 200
         self.close_connection = True
         self.send_response(200)
@@ -233,10 +265,24 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Transfer-Encoding", "chunked")
         self.end_headers()
         self.wfile.flush()
-        end = time.monotonic() + float(request.query.get("timeoutSeconds") or 1800)
-        store, version = self.api.store, request.query.get("resourceVersion") or "0"
+        if self._fault == "silent":
+            self._wait_for_client()
+            return
+        if self._fault == "error":
+            refusal = Refusal(500, "InternalError", "the stand-in was told to say so")
+            self._chunk([{"type": "ERROR", "object": refusal.body}])
+        else:
+            self._changes(target, request.query, begun)
+        self.wfile.write(b"0\r\n\r\n")
+
+    def _changes(self, target: Target, query: dict[str, str], begun: int) -> None:
+        """Tell of changes until the time is over, or the version is one that nobody knows."""
+        wanted = selection(target.kind, query)
+        end = time.monotonic() + float(query.get("timeoutSeconds") or 1800)
+        store, version = self.api.store, query.get("resourceVersion") or "0"
+        bookmarks = Bookmarks(self.api.bookmarks, end, begun, query)
         if version == "0":
-            items, since = store.select(target.kind, target.namespace, request.query)
+            items, since = store.select(target.kind, target.namespace, query)
             self._chunk([{"type": "ADDED", "object": obj} for obj in items])
         else:
             since = int(version)
@@ -244,7 +290,7 @@ class Handler(BaseHTTPRequestHandler):
             with store.changed:
                 store.changed.wait_for(
                     lambda: self.api.ending.is_set() or store.version > since,  # noqa: B023
-                    timeout=max(end - time.monotonic(), 0),
+                    timeout=max(min(end, bookmarks.due) - time.monotonic(), 0),
                 )
                 expired = since < store.forgotten
                 changes = [change for change in store.history if change.version > since]
@@ -254,13 +300,19 @@ class Handler(BaseHTTPRequestHandler):
                 self._chunk([{"type": "ERROR", "object": gone.body}])
                 break
             self._chunk([event for each in changes if (event := _event(each, target, wanted))])
-            if self.api.ending.is_set() or time.monotonic() >= end:
+            now = time.monotonic()
+            self._chunk(bookmarks.due_at(now, target.kind, since))
+            if self.api.ending.is_set() or now >= end:
                 break
-        self.wfile.write(b"0\r\n\r\n")
 
     def _chunk(self, events: list[Json]) -> None:
         for event in events:
             line = json.dumps(event).encode() + b"\n"
+            if self._fault == "cut":
+                half = line[: len(line) // 2]
+                self.wfile.write(b"%x\r\n%s" % (len(line), half))
+                self.wfile.flush()
+                raise ConnectionAbortedError
             self.wfile.write(b"%x\r\n%s\r\n" % (len(line), line))
         self.wfile.flush()
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +20,8 @@ from multus.clock import SystemClock
 from multus.cluster import ApiLimits, Cluster
 from multus.clusterapi import ApiError, ApiNotFoundError
 from multus.k8sclient import connect
+from multus.objectcache import ObjectCache, trim_pod
+from multus.watch import Watch
 from tests.apiserver import suite
 
 if TYPE_CHECKING:
@@ -26,6 +29,7 @@ if TYPE_CHECKING:
 
     Check = Callable[[ApiClient, Cluster], None]
 
+NETWORKS = "k8s.v1.cni.cncf.io/networks"
 # Of the real one nothing is asked in a hurry: it may share its processor with the whole test run.
 LIMITS = ApiLimits(request=10.0, whole=20.0, event=10.0)
 
@@ -96,12 +100,39 @@ def is_ready(client: ApiClient, cluster: Cluster) -> None:
     cluster.ready()
 
 
+def follows_the_pods_of_a_node(client: ApiClient, cluster: Cluster) -> None:
+    api: Any = cluster._api
+    query = {"fieldSelector": "spec.nodeName=suite-node"}
+    cache = ObjectCache("pod", trim_pod, SystemClock(), 90.0)
+    watch = Watch(api, "/api/v1/pods", query, cache, SystemClock(), cached_list=True)
+
+    def seen(condition: Callable[[Any], bool]) -> None:
+        end = time.monotonic() + LIMITS.whole
+        while not (cache.fresh() and condition(cache.find(suite.NAMESPACE, "suite-follow"))):
+            assert time.monotonic() < end, cache.facts()
+            time.sleep(0.01)
+
+    watch.start()
+    try:
+        seen(lambda pod: pod is None)
+        with suite.a_pod(client, "suite-follow", annotations={NETWORKS: "a"}) as made:
+            seen(lambda pod: pod is not None and pod["metadata"]["uid"] == made.metadata.uid)
+            body = {"metadata": {"annotations": {NETWORKS: "b"}}}
+            CoreV1Api(client).patch_namespaced_pod("suite-follow", suite.NAMESPACE, body)
+            seen(lambda pod: pod["metadata"]["annotations"] == {NETWORKS: "b"})
+        seen(lambda pod: pod is None)
+    finally:
+        watch.close()
+        assert watch.join(LIMITS.whole)
+
+
 CHECKS: list[Check] = [
     reads_pods,
     reads_networks,
     annotates_the_pod_that_is_meant,
     posts_events,
     is_ready,
+    follows_the_pods_of_a_node,
 ]
 
 

@@ -26,6 +26,7 @@ class ApiServer:
 
     ``networks``: the kinds of networks are there already, as if somebody had made their
     definitions. ``token``: requests without it are refused (401). ``tls``: serves by https.
+    ``bookmarks``: seconds between two of them, a minute as kube-apiserver has it.
     """
 
     def __init__(
@@ -35,7 +36,9 @@ class ApiServer:
         token: str | None = None,
         dra_version: str = "v1",
         tls: ssl.SSLContext | None = None,
+        bookmarks: float = 60.0,
     ) -> None:
+        self.bookmarks = bookmarks
         kinds = [*BUILT_IN, THIRD_PARTY, *dra(dra_version), *(NETWORKS if networks else ())]
         self.store = Store(kinds)
         self.faults = Faults()

@@ -111,7 +111,7 @@ class Store:
     objects: dict[tuple[Kind, str, str], Json] = field(default_factory=dict)
     history: list[Change] = field(default_factory=list)
     changed: threading.Condition = field(default_factory=threading.Condition)
-    forgotten: int = 0
+    forgotten: int = 9  # as kube-apiserver, whose own first objects are older than any client's
     _versions: itertools.count[int] = field(default_factory=lambda: itertools.count(10))
     version: int = 9
 

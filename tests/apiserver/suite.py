@@ -6,10 +6,12 @@ and removes it. ``define`` makes the kinds of networks first.
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 from kubernetes.client import (
     ApiClient,
@@ -64,10 +66,10 @@ def _served(client: ApiClient, group: str, version: str, plural: str) -> None:
             return
 
 
-def pod_named(name: str, **meta: Any) -> Json:
+def pod_named(name: str, node: str = "suite-node", **meta: Any) -> Json:
     """Return a pod that any server takes."""
     containers = [{"name": "c", "image": "c:1"}, {"name": "d", "image": "d:1"}]
-    spec = {"nodeName": "suite-node", "containers": containers, "restartPolicy": "Never"}
+    spec = {"nodeName": node, "containers": containers, "restartPolicy": "Never"}
     metadata = {"name": name, "namespace": NAMESPACE, **meta}
     return {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": spec}
 
@@ -370,6 +372,94 @@ def ends_a_watch_when_asked(client: ApiClient) -> None:
     assert 0.5 < time.monotonic() - began < 10
 
 
+def watched(client: ApiClient, path: str, timeout: float, **query: str) -> Iterator[dict[str, Any]]:
+    """Yield the events of a watch as the server sends them, bookmarks and errors too."""
+    url = f"{client.configuration.host}{path}?{urlencode({'watch': 'true', **query})}"
+    headers: dict[str, str] = {"Accept": "application/json"}
+    client.update_params_for_auth(headers, [], ["BearerToken"], path, "GET", None)
+    response = client.rest_client.pool_manager.request(
+        "GET", url, headers=headers, preload_content=False, retries=False, timeout=timeout
+    )
+    try:
+        assert response.status == 200, response.read()
+        rest = b""
+        for part in response.stream(1 << 16):
+            *lines, rest = (rest + part).split(b"\n")
+            yield from (json.loads(line) for line in lines)
+        assert rest == b""
+    finally:
+        response.close()
+
+
+def tells_how_far_a_watch_is(client: ApiClient) -> None:
+    """By a bookmark, before the stream ends, once that is further than its last event."""
+    api, path = CoreV1Api(client), f"/api/v1/namespaces/{NAMESPACE}/pods"
+    for marks in ("true", "false"):
+        found: list[Any] = []
+        other: Any = None
+        with a_pod(client, "suite-mark"), a_pod(client, "suite-other"):
+            version = api.list_namespaced_pod(NAMESPACE).metadata.resource_version
+            note: Json = {"metadata": {"annotations": {"w": "1"}}}
+            api.patch_namespaced_pod("suite-mark", NAMESPACE, note)
+            for event in watched(
+                client,
+                path,
+                20,
+                fieldSelector="metadata.name=suite-mark",
+                resourceVersion=version,
+                timeoutSeconds="5",
+                allowWatchBookmarks=marks,
+            ):
+                if not found:
+                    other = api.patch_namespaced_pod("suite-other", NAMESPACE, note)
+                found.append(event)
+        kinds = [event["type"] for event in found]
+        assert kinds == ["MODIFIED", "BOOKMARK"][: 2 if marks == "true" else 1]
+        if marks == "true":
+            mark = found[1]["object"]
+            assert mark["kind"] == "Pod"
+            assert mark["metadata"]["resourceVersion"] == other.metadata.resource_version
+            assert not mark["metadata"].get("name")
+
+
+def tells_a_watch_that_its_version_is_forgotten(client: ApiClient) -> None:
+    """By an event in a good answer; nothing follows it."""
+    with an_object(client, NAD, nad("suite-forgotten")):
+        path = f"/apis/{NAD[0]}/{NAD[1]}/{NAD[3]}"
+        found = list(watched(client, path, 20, resourceVersion="1", timeoutSeconds="5"))
+        assert [event["type"] for event in found] == ["ERROR"]
+        assert found[0]["object"]["code"] == 410
+
+
+def watches_the_pods_of_a_node(client: ApiClient) -> None:
+    """Others are not told of."""
+    api = CoreV1Api(client)
+    version = api.list_pod_for_all_namespaces().metadata.resource_version
+    with a_pod(client, "suite-here"), a_pod(client, "suite-there", node="suite-other"):
+        found = [
+            (event["type"], event["object"]["metadata"]["name"])
+            for event in watched(
+                client,
+                "/api/v1/pods",
+                20,
+                fieldSelector="spec.nodeName=suite-node",
+                resourceVersion=version,
+                timeoutSeconds="1",
+            )
+        ]
+        assert found == [("ADDED", "suite-here")]
+
+
+def lists_what_it_has_at_hand(client: ApiClient) -> None:
+    """Version 0 means any; a list says of which it is."""
+    api = CoreV1Api(client)
+    with a_pod(client, "suite-hand"):
+        found = api.list_pod_for_all_namespaces(
+            resource_version="0", field_selector="spec.nodeName=suite-node"
+        )
+        assert int(found.metadata.resource_version) > 0
+
+
 CHECKS: list[Check] = [
     has_a_version,
     names_its_resources,
@@ -393,4 +483,8 @@ CHECKS: list[Check] = [
     shows_changes_to_watches,
     begins_a_watch_with_what_is_there,
     ends_a_watch_when_asked,
+    tells_how_far_a_watch_is,
+    tells_a_watch_that_its_version_is_forgotten,
+    watches_the_pods_of_a_node,
+    lists_what_it_has_at_hand,
 ]

@@ -1,0 +1,212 @@
+"""The clusters of a long-lived process: one connection and one set of watches for a kubeconfig.
+
+A kubeconfig that is replaced, or one of whose certificates is, is a new cluster: nothing that the
+old one told is used any more. Calls that have begun with the old one end with it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+from multus import kubeconfig as kubeconfigs
+from multus.apiworkers import Workers
+from multus.cachedcluster import CachedCluster, Caches, Reads
+from multus.cluster import ApiLimits
+from multus.k8sclient import KEPT_CONNECTIONS, SERVICE_ACCOUNT, connect
+from multus.later import Later, LaterFacts
+from multus.renewal import RenewedApi
+from multus.watch import WatchLimits
+from multus.watchedserver import WatchedServer
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hwmgr.nodeconfig import NodeConfig
+    from multus.clock import Clock
+    from multus.cluster import Cluster
+    from multus.clusterapi import WatchApi
+    from multus.objectcache import CacheFacts
+
+    Identity = tuple[tuple[int, int, int] | None, ...]
+
+NODE_NAME = "MULTUS_NODE_NAME"
+# One is the rule; a node that is moved to another cluster has two for a while.
+_MOST_KUBECONFIGS = 4
+_MOST_EVENTS = 256
+_EVENTS_SECONDS = 2.0
+_THREADS_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ClustersFacts:
+    """For /readyz and metrics.
+
+    ``node`` is "" while the node's name is not known. ``caches`` has (kubeconfig, facts) of every
+    cache. ``reads`` counts (kind, "cache" or "live"). ``events`` are those about pods.
+    """
+
+    node: str
+    caches: tuple[tuple[str, CacheFacts], ...]
+    reads: Mapping[tuple[str, str], int]
+    events: LaterFacts
+
+    @property
+    def synced(self) -> bool:
+        """Tell whether every cache is fresh; so it is while no call has named a cluster."""
+        return all(facts.fresh for _, facts in self.caches)
+
+
+class Clusters:
+    """Opens clusters for calls; made once, from any thread, closed once.
+
+    ``node_name``, else MULTUS_NODE_NAME, else the node of the first pod that a call reads: kubelet
+    asks for its own pods only. Until it is known pods are read live.
+    """
+
+    def __init__(
+        self,
+        env: Mapping[str, str],
+        clock: Clock,
+        *,
+        node_name: str = "",
+        limits: ApiLimits | None = None,
+        watch_limits: WatchLimits | None = None,
+        service_account: str = SERVICE_ACCOUNT,
+    ) -> None:
+        self._env, self._clock = env, clock
+        self._limits = limits or ApiLimits()
+        self._watch_limits = watch_limits or WatchLimits()
+        self._service_account = service_account
+        self._node = node_name or env.get(NODE_NAME, "")
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, tuple[Identity, WatchedServer]] = OrderedDict()
+        self._workers = Workers(KEPT_CONNECTIONS)
+        self._reads = Reads()
+        self._later = Later(_MOST_EVENTS, "multus-events")
+        self._closed = False
+
+    def connect(self, kubeconfig: str, deadline: float) -> Cluster | None:
+        """Return the cluster of a kubeconfig, or the one we run in, for one call; None without.
+
+        ``deadline`` is on the monotonic clock. Raises KubeconfigError.
+        """
+        if not kubeconfig and not self._env.get("KUBERNETES_SERVICE_HOST"):
+            return None
+        with self._lock:
+            server = self._server(kubeconfig)
+        if server is None:
+            return None
+        caches = Caches(server.pods, server.definitions, self._reads, self._seen, self._later.post)
+        return CachedCluster(server.api, self._clock, self._limits, deadline, caches)
+
+    def facts(self) -> ClustersFacts:
+        """Return how it is doing."""
+        with self._lock:
+            node = self._node
+            kept = [(path, server) for path, (_, server) in self._kept.items()]
+        caches = [
+            (path, cache.facts())
+            for path, server in kept
+            for cache in (server.pods, server.definitions)
+        ]
+        return ClustersFacts(node, tuple(caches), self._reads.counts(), self._later.facts())
+
+    def close(self) -> bool:
+        """End all threads; False when one is still held up by a server. Events get 2 s."""
+        self._later.close(_EVENTS_SECONDS)
+        with self._lock:
+            self._closed = True
+            servers = [server for _, server in self._kept.values()]
+            self._kept.clear()
+        for server in servers:
+            server.close()
+        ended = [server.join(_THREADS_SECONDS) for server in servers]
+        self._workers.close()
+        return all(ended)
+
+    def _server(self, kubeconfig: str) -> WatchedServer | None:
+        """Return the server that is kept, or a new one; the lock is held."""
+        known = self._kept.get(kubeconfig)
+        if known is not None:
+            identity, server = known
+            if identity == _identity(server.files):
+                self._kept.move_to_end(kubeconfig)
+                return server
+            # Nothing of it may be used, even if the new one cannot be read.
+            del self._kept[kubeconfig]
+            server.close()
+        made = self._open(kubeconfig)
+        if made is None:
+            return None
+        identity, server = made
+        if not self._closed:
+            server.watch(self._node)
+            self._kept[kubeconfig] = (identity, server)
+            if len(self._kept) > _MOST_KUBECONFIGS:
+                _, (_, oldest) = self._kept.popitem(last=False)
+                oldest.close()
+        return server
+
+    def _open(self, kubeconfig: str) -> tuple[Identity, WatchedServer] | None:
+        if kubeconfig:
+            access = kubeconfigs.read(kubeconfig)
+        else:
+            inside = kubeconfigs.of_pod(self._env, self._service_account)
+            if inside is None:
+                return None
+            access = inside
+        files = kubeconfigs.files(access)
+        # Before they are read: a change in between is seen at the next call.
+        identity = _identity(files)
+        reopen = partial(self._connect, kubeconfig)
+        api = reopen()
+        if api is None:
+            return None
+        renewed = RenewedApi(api, reopen, self._clock)
+        return identity, WatchedServer(renewed, files, self._clock, self._watch_limits)
+
+    def _connect(self, kubeconfig: str) -> WatchApi | None:
+        return connect(
+            kubeconfig,
+            self._env,
+            service_account=self._service_account,
+            workers=self._workers,
+        )
+
+    def _seen(self, node: str) -> None:
+        """Learn the node's name, and watch its pods from now on."""
+        with self._lock:
+            if self._node or self._closed:
+                return
+            self._node = node
+            for _, server in self._kept.values():
+                server.watch(node)
+
+
+def clusters_of(env: Mapping[str, str], clock: Clock, config: NodeConfig, node: str) -> Clusters:
+    """Return the clusters of a node by its configuration."""
+    usual = ApiLimits()
+    limits = replace(
+        usual,
+        request=config.api_request_seconds or usual.request,
+        whole=config.api_seconds or usual.whole,
+    )
+    return Clusters(env, clock, node_name=node, limits=limits)
+
+
+def _identity(files: tuple[str, ...]) -> Identity:
+    """Return what changes when one of the files does, or the link that it is."""
+    found: list[tuple[int, int, int] | None] = []
+    for path in files:
+        try:
+            status = os.stat(path)
+        except OSError:
+            found.append(None)
+        else:
+            found.append((status.st_mtime_ns, status.st_size, status.st_ino))
+    return tuple(found)
