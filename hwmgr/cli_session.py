@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
 from hwmgr.cli_output import Output
@@ -23,7 +23,7 @@ _PATIENCE_SECONDS = 1.0
 @dataclass(frozen=True, slots=True)
 class Session(Terminal):
     """What a command works with; ``make_node`` takes sysfs root, state directory, both or None,
-    and a function that takes a line of the log."""
+    and a function that takes a line of the log. ``programs`` is where our other programs are."""
 
     make_node: Callable[[str | None, str | None, Callable[[str], None]], Node]
     environment: Mapping[str, str]
@@ -34,6 +34,7 @@ class Session(Terminal):
     output: Output = Output.TABLE
     verbose: bool = False
     program: str = "hwmgr"
+    programs: str = field(default_factory=lambda: os.path.dirname(sys.executable))
 
     def node(self) -> Node:
         """Return the node that the options name. Raises ConfigError."""

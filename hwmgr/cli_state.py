@@ -59,11 +59,14 @@ def repair(
     output: OutputOption = None,
 ) -> None:
     """Print what is wrong and how it would be put right; with --yes do it."""
+    from hwmgr import leftcalls
     from hwmgr.repair import act, plan
 
     session = session_of(context)
     node = session.node()
-    steps = plan(node)
+    # Calls first: they may give back what would otherwise have to be repaired.
+    calls = leftcalls.plan(node)
+    steps = [*calls, *plan(node)]
     views = [cli_views.repair_view(s, cli_views.evidence(node.state, s)) for s in steps]
     session.show(views, cli_views.REPAIR_COLUMNS, output)
     if not yes:
@@ -71,7 +74,13 @@ def repair(
             session.complain(f"{len(steps)} found; 'hwmgr repair --yes' puts them right")
         raise typer.Exit(1 if steps else 0)
     problems = []
+    for step in calls:
+        with session.busy(f"{step.subject}: {step.action}"):
+            problems += leftcalls.act(node, step, session.programs)
+    wrong = plan(node)
     for step in steps:
+        if step not in wrong:
+            continue
         with session.busy(f"{step.subject}: {step.action}"):
             problems += act(node, step)
     for problem in problems:

@@ -246,6 +246,8 @@ def repair_view(step: RepairStep, evidence: str) -> Json:
 
 def evidence(state: StateDir, step: RepairStep) -> str:
     """Return the path of the file that shows a finding."""
+    if step.action in (Action.RUN_CALL, Action.SET_CALL_ASIDE):
+        return state.path("spool", step.subject)
     if step.action is Action.UNCLAIM:
         return state.path("pci", step.subject)
     return state.path("journal", f"{step.subject}.json")

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from hwmgr import claims
 from hwmgr.allocate import describe, owner_alive
 from hwmgr.errors import HwmgrError, LockTimeout, RecordTorn, UndoIncomplete
-from hwmgr.model import Stage
+from hwmgr.model import PciAddress, Stage
 from hwmgr.pci import device_path, parse_address
 from hwmgr.restore import give_up
 
 if TYPE_CHECKING:
-    from hwmgr.model import PciAddress, Record
+    from hwmgr.model import Record
     from hwmgr.node import Node
 
 
@@ -26,13 +26,15 @@ class Action(StrEnum):
     STRIKE = "strike the record"
     SET_ASIDE = "set the record aside"
     UNCLAIM = "remove the claim"
+    RUN_CALL = "run the call"
+    SET_CALL_ASIDE = "set the call aside"
 
 
 @dataclass(frozen=True, slots=True)
 class RepairStep:
-    """One thing that is wrong: which function, what was found, what will be done."""
+    """One thing that is wrong: which function or left call, what was found, what will be done."""
 
-    subject: PciAddress
+    subject: str
     finding: str
     action: Action
 
@@ -59,7 +61,7 @@ def act(node: Node, step: RepairStep) -> list[str]:
 
     Taken again under the function's locks, so that a call which came in between is not disturbed.
     """
-    address = step.subject
+    address = PciAddress(step.subject)
     try:
         with ExitStack() as locks:
             record = _read(node, address)
@@ -74,7 +76,7 @@ def act(node: Node, step: RepairStep) -> list[str]:
 
 
 def _act_locked(node: Node, step: RepairStep) -> list[str]:
-    address = step.subject
+    address = PciAddress(step.subject)
     if step.action is Action.UNCLAIM:
         path = claims.claimed_by(node.state, address)
         if path is not None and not claims.is_live(path):

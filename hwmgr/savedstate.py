@@ -13,13 +13,14 @@ from hwmgr.journal import Journal
 from hwmgr.model import Kind
 from hwmgr.netns import identity
 from hwmgr.pci import parse_address
+from hwmgr.spool import FOLDER, TORN_FOLDER, Spool
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hwmgr.store import StateDir
 
-_FOLDERS = ("journal", "journal-torn", "locks", "pci")
+_FOLDERS = ("journal", "journal-torn", "locks", "pci", FOLDER, TORN_FOLDER)
 
 
 class Format(StrEnum):
@@ -30,6 +31,7 @@ class Format(StrEnum):
     INTEL = "sriov-cni-0.2"
     SRIOV_CNI = "sriov-cni"
     CLAIM = "claim"
+    LEFT_CALL = "left-call"
     UNKNOWN = "unknown"
 
 
@@ -61,6 +63,9 @@ def all_entries(state: StateDir) -> list[SavedEntry]:
     found = []
     for names in _files(state):
         try:
+            if names[0] in (FOLDER, TORN_FOLDER):
+                found += _of_spool(state, names)
+                continue
             data = state.read_bytes(*names)
             if data is not None:
                 found.append(_entry(state, names, data))
@@ -74,6 +79,9 @@ def all_entries(state: StateDir) -> list[SavedEntry]:
 def content(state: StateDir, entry: SavedEntry) -> object:
     """Return what a state file holds: JSON data, or its text where it is not JSON."""
     names = entry.id.split("/")
+    if entry.format is Format.LEFT_CALL:
+        # Its environment and input are not ours to show: there may be a token in them.
+        return None
     try:
         return state.read_json(*names)
     except RecordTorn:
@@ -101,7 +109,7 @@ def _files(state: StateDir) -> Iterator[tuple[str, ...]]:
     for name in state.list("journal"):
         if parse_address(name.removesuffix(".json")) is not None:
             yield "journal", name
-    for folder in ("journal-torn", "pci"):
+    for folder in ("journal-torn", "pci", FOLDER, TORN_FOLDER):
         for name in state.list(folder):
             if name != "vf_lock":
                 yield folder, name
@@ -134,6 +142,18 @@ def _entry(state: StateDir, names: tuple[str, ...], data: bytes) -> SavedEntry:
     if sriovcni_state.is_one(value):
         return _of_sriov_cni(base, value)
     return replace(base, problem="it is of no known format")
+
+
+def _of_spool(state: StateDir, names: tuple[str, ...]) -> list[SavedEntry]:
+    path = state.path(*names)
+    base = SavedEntry("/".join(names), Format.LEFT_CALL, path, modified(path))
+    if names[0] == TORN_FOLDER:
+        return [replace(base, problem="set aside: it must not be run")]
+    left = Spool(state).read(names[1])
+    if left is None:
+        return []
+    who = replace(base, container_id=left.container_id or None, ifname=left.ifname or None)
+    return [replace(who, problem=f"a call of {left.call.program} that was left for later")]
 
 
 def _of_record(base: SavedEntry, state: StateDir) -> SavedEntry:
@@ -202,6 +222,8 @@ def _broken(names: tuple[str, ...], path: str, reason: str) -> SavedEntry:
 def _format_of(names: tuple[str, ...]) -> Format:
     if names[0] in ("journal", "journal-torn"):
         return Format.JOURNAL
+    if names[0] in (FOLDER, TORN_FOLDER):
+        return Format.LEFT_CALL
     if names[0] == "pci":
         return Format.CLAIM
     return Format.SEED if len(names) > 1 else Format.SRIOV_CNI

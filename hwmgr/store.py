@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from hwmgr.errors import LockTimeout, RecordTorn, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 _LOCK_POLL_SECONDS = 0.02
 
@@ -95,6 +95,20 @@ class StateDir:
         try:
             if _unlink(path):
                 _fsync_folder(os.path.dirname(path))
+        except OSError as error:
+            raise StateError(path, error.errno or 0) from error
+
+    def move(self, names: Sequence[str], to: Sequence[str]) -> None:
+        """Give a file another name in the directory, durably; one that is gone is fine."""
+        path, new = self.path(*names), self.path(*to)
+        try:
+            make_folders(os.path.dirname(new))
+            try:
+                os.rename(path, new)
+            except FileNotFoundError:
+                return
+            _fsync_folder(os.path.dirname(new))
+            _fsync_folder(os.path.dirname(path))
         except OSError as error:
             raise StateError(path, error.errno or 0) from error
 

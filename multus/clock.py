@@ -66,6 +66,10 @@ class Deadlines:
         """Return the deadline of a delegate that starts now."""
         return min(now + self.per_delegate, self.forward)
 
+    def for_others(self, now: float) -> float:
+        """Return until when a call that starts now may work on what others left: half its time."""
+        return now + max(self.forward - now, 0.0) / 2
+
     def for_undo(self, now: float, steps_left: int) -> float:
         """Return the deadline of one undo step: a fair share, so that a hung one starves none."""
         share = max((self.final - now) / max(steps_left, 1), 1.0)

@@ -14,13 +14,14 @@ from multus.cniargs import ArgsError, parse_args
 from multus.cnitypes import CNIError
 from multus.collect import Collection
 from multus.config import load_conf
-from multus.intents import Phase
+from multus.intents import Intents, Phase
 from multus.jsonfields import FieldError
 from multus.namespaces import OWN_NAMESPACE
 from multus.plan import plan_attachments
 from multus.podview import PodGoneError
 from multus.report import tell_attached
 from multus.session import Session
+from multus.spooled import UnworkableError
 from multus.translate import to_cni
 from multus.undo import namespace_to_clean
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     from multus.doors import Doors
     from multus.intents import Record
     from multus.jsonfields import Json
+    from multus.result import Result
 
 
 class Engine:
@@ -54,11 +56,16 @@ class Engine:
         items = plan_attachments(session.conf, list(view.selected.delegates), args, k8s)
         for item in items:
             self._doors.chains.locate(item, session.path)
-        with session.locked(args.container_id):
-            netns = self._namespace(args)
-            self._finish_earlier_call(session, netns)
-            self._refuse_taken_names(args, items)
-            results = attach(session, items, netns, view.pod)
+
+        def attempt() -> list[Result]:
+            with session.locked(args.container_id):
+                self._doors.left.drain_held(args.container_id, session.for_others())
+                netns = self._namespace(args)
+                self._finish_earlier_call(session, netns)
+                self._refuse_taken_names(args, items)
+                return attach(session, items, netns, view.pod)
+
+        results = self._doors.left.again_when_busy(attempt, session.for_others)
         if view.pod is not None:
             tell_attached(view.pod, items, results)
         names = ", ".join(f"{item.delegate.name} as {item.ifname}" for item in items)
@@ -69,19 +76,33 @@ class Engine:
         """Detach the container from everything it holds; error if anything is still held."""
         session = self._begin_delete(args)
         with session.locked(args.container_id):
-            found = known.find(session, lambda: podview.delegates_for_delete(session))
-            if found is not None and found.record.ifname != args.ifname:
-                session.log.did(f"DEL {args.container_id}: not attached as {args.ifname}")
-                return
-            record = found.record if found else None
-            netns = namespace_to_clean(
-                self._doors, record, args.netns, override=args.netns_override
-            )
-            problems = []
-            if record is not None:
-                problems = session.undo.run(record, netns, session.deadlines, "del").problems
-            if found is None or not found.certain:
-                self._doors.chains.release_container(args.container_id)
+            self._delete(session)
+            self._doors.left.forget_held("multus", args.container_id, args.ifname)
+
+    def delete_held(self, args: CmdArgs) -> None:
+        """See spooled.Deleter."""
+        try:
+            session = self._begin_delete(args)
+        except CNIError as error:
+            if args.container_id in Intents(self._doors.state).containers():
+                raise
+            self._doors.chains.release_container(args.container_id)
+            raise UnworkableError(error.code, error.msg, error.details) from error
+        self._delete(session)
+
+    def _delete(self, session: Session) -> None:
+        args = session.args
+        found = known.find(session, lambda: podview.delegates_for_delete(session))
+        if found is not None and found.record.ifname != args.ifname:
+            session.log.did(f"DEL {args.container_id}: not attached as {args.ifname}")
+            return
+        record = found.record if found else None
+        netns = namespace_to_clean(self._doors, record, args.netns, override=args.netns_override)
+        problems = []
+        if record is not None:
+            problems = session.undo.run(record, netns, session.deadlines, "del").problems
+        if found is None or not found.certain:
+            self._doors.chains.release_container(args.container_id)
         if problems:
             raise problems[0].also(problems[1:], "also still held")
         count = len(record.held()) if record else 0
@@ -91,6 +112,7 @@ class Engine:
         """Have every plugin of every network check what it made; the first objection ends it."""
         session = self._begin(args)
         with session.locked(args.container_id):
+            self._doors.left.drain_held(args.container_id, session.for_others())
             record = self._record_to_check(session)
             for index in record.held():
                 item = replace(record.steps[index].attachment, netns=args.netns)
@@ -105,18 +127,19 @@ class Engine:
     def cmd_gc(self, args: CmdArgs) -> None:
         """Free what belongs to no attachment that the runtime still has."""
         session = self._begin(args)
+        problems = self._doors.left.drain_all(session.for_others())
         collection = Collection.of(session)
         if collection is None:
             session.log.did("GC: the runtime named no valid attachments, nothing to do")
+            _refuse(problems)
             return
         session.wait_until_ready()
-        problems = [
+        problems += [
             *collection.delete_stale_containers(),
             *collection.delete_stale_results(),
             *collection.tell_plugins(),
         ]
-        if problems:
-            raise problems[0].also(problems[1:], "also failing")
+        _refuse(problems)
         session.log.did(f"GC: freed {collection.freed} containers")
 
     def cmd_status(self, args: CmdArgs) -> None:
@@ -163,7 +186,6 @@ class Engine:
             return session
 
     def _conf_of_record(self, args: CmdArgs) -> NetConf | None:
-        from multus.intents import Intents
         from multus.jsonfields import encode
 
         try:
@@ -236,6 +258,11 @@ class Engine:
                 f"({found.record.phase.value}); the runtime must DEL it",
             )
         return found.record
+
+
+def _refuse(problems: list[CNIError]) -> None:
+    if problems:
+        raise problems[0].also(problems[1:], "also failing")
 
 
 def _nothing_attached(conf: NetConf, args: CmdArgs) -> Json:

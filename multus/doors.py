@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from multus.orphans import Orphans
     from multus.pods import Pod
     from multus.routes import Routes
+    from multus.spooled import LeftCalls
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +30,9 @@ class Doors:
     ``state`` is the node's state directory, ``open_state`` opens another one (a ``cniDir``).
     ``connect`` opens the API server of a kubeconfig, to be asked until a deadline on the monotonic
     clock; None when there is no cluster. ``devices``
-    are those that kubelet gave to a pod, ``orphans`` plugins whose call was killed. ``checkpoint``
-    hears the name of every durable step; tests end the process there.
+    are those that kubelet gave to a pod, ``orphans`` plugins whose call was killed, ``left`` the
+    DELs that a shim left for later. ``checkpoint`` hears the name of every durable step; tests end
+    the process there.
     """
 
     state: StateDir
@@ -42,6 +44,7 @@ class Doors:
     device_info: DeviceInfo
     routes: Routes
     orphans: Orphans
+    left: LeftCalls
     clock: Clock
     boot_id: str
     open_log: Callable[[LogConfig], Log]

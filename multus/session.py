@@ -68,6 +68,10 @@ class Session:
         limit = max(left, 0.0) if timeout is None else timeout
         return Locks(self.doors.state, limit).container(container_id)
 
+    def for_others(self) -> float:
+        """Return until when this call may work off what others left for later."""
+        return self.deadlines.for_others(self.doors.clock.monotonic())
+
     def wait_until_ready(self) -> None:
         """Wait for the readiness file of the default network; raises CNIError 11 at the limit."""
         path = self.conf.readiness_indicator_file

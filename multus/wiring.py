@@ -8,24 +8,29 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwmgr import nodeconfig
+from hwmgr.errors import HwmgrError
 from hwmgr.node import read_boot_id
 from hwmgr.run import KernelRunner
 from hwmgr.store import StateDir
+from multus import version as versions
 from multus.chain import Chains
 from multus.clock import Limits, SystemClock
 from multus.commands import Engine
 from multus.deviceinfo import DeviceInfo
 from multus.doors import Doors
-from multus.invoke import STATE_DIR, ExecPlugin
+from multus.invoke import LOCK_HELD, STATE_DIR, ExecPlugin
 from multus.logs import NodeLog, node_sink, one_line, send_to_syslog
 from multus.namespaces import KernelNamespaces
 from multus.orphans import KernelOrphans
 from multus.routes import KernelRoutes
 from multus.skel import Commands, Process, serve
+from multus.spooled import LEFT_CALL, LeftCalls
+from multus.translate import to_cni
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from hwmgr.frames import Call
     from hwmgr.nodeconfig import NodeConfig
     from multus.clock import Clock
     from multus.cluster import Cluster
@@ -33,13 +38,59 @@ if TYPE_CHECKING:
     from multus.delegates import PluginRunner
     from multus.devices import Devices
     from multus.pods import Pod
+    from multus.spooled import Deleter
+    from multus.sriov_commands import SriovCommands
 
-_SYSLOG_ERROR = 3
+_SYSLOG_ERROR, _SYSLOG_INFO = 3, 6
+# A runtime waits for our end, so what others left may not keep a call long, nor every call.
+_PASSING_SECONDS = 5.0
+_PASSING_PAUSE_SECONDS = 60.0
 
 
 def run() -> int:
-    """Answer the call that came in by this process."""
-    return serve_process(_engine)
+    """Answer the call of ``multus`` that came in by this process."""
+    return _run(_engine)
+
+
+def run_sriov() -> int:
+    """Answer the call of ``sriov`` that came in by this process."""
+    return _run(_sriov_engine)
+
+
+def _run(make_engine: Callable[[], Commands]) -> int:
+    name = os.environ.get(LEFT_CALL)
+    if name:
+        return _work_off(name)
+    status = serve_process(make_engine)
+    if status == 0 and not os.environ.get(LOCK_HELD):
+        _drain_in_passing()
+    return status
+
+
+def _work_off(name: str) -> int:
+    """Do the one call of the spool that ``hwmgr repair`` started this process for."""
+    import json
+
+    try:
+        config = nodeconfig.load(os.environ)
+        deadline = SystemClock().monotonic() + config.add_seconds
+        problem = left_calls(config).work_off(name, deadline)
+    except HwmgrError as error:
+        problem = to_cni(error)
+    if problem is None:
+        return 0
+    sys.stdout.write(json.dumps(problem.to_json(versions.CURRENT)) + "\n")
+    return 1
+
+
+def _drain_in_passing() -> None:
+    """Work off what was left a while ago; the call that came in is answered already."""
+    try:
+        config = nodeconfig.load(os.environ)
+        deadline = SystemClock().monotonic() + _PASSING_SECONDS
+        left_calls(config).drain_all(deadline, _PASSING_PAUSE_SECONDS)
+    except HwmgrError as error:
+        _complain(f"calls that were left for later stay left: {error.message}")
 
 
 def serve_process(make_engine: Callable[[], Commands]) -> int:
@@ -55,13 +106,68 @@ def serve_process(make_engine: Callable[[], Commands]) -> int:
 
 
 def _engine() -> Engine:
+    return engine_for(os.environ, nodeconfig.load(os.environ))
+
+
+def engine_for(
+    env: Mapping[str, str],
+    config: NodeConfig,
+    *,
+    checkpoint: Callable[[str], None] = lambda _name: None,
+    limits: Limits | None = None,
+) -> Engine:
+    """Return the engine for a call with this environment, devices in-process."""
+
     def sriov() -> PluginRunner:
         from multus.hardware import sriov_plugin
 
-        return sriov_plugin(os.environ, config)
+        return sriov_plugin(env, config)
 
-    config = nodeconfig.load(os.environ)
-    return Engine(real_doors(os.environ, config, in_process={"sriov": sriov}))
+    inside = {"sriov": sriov}
+    doors = real_doors(env, config, in_process=inside, checkpoint=checkpoint, limits=limits)
+    return Engine(doors)
+
+
+def _sriov_engine() -> SriovCommands:
+    return sriov_commands_for(os.environ, nodeconfig.load(os.environ))
+
+
+def sriov_commands_for(
+    env: Mapping[str, str], config: NodeConfig, *, limits: Limits | None = None
+) -> SriovCommands:
+    """Return what answers a call of ``sriov`` with this environment."""
+    from hwmgr.locks import Locks
+    from multus.hardware import sriov_plugin
+    from multus.sriov_commands import SriovCommands
+
+    return SriovCommands(
+        sriov_plugin(env, config),
+        Locks(StateDir(config.state_dir)),
+        limits or Limits(config.add_seconds, config.delegate_seconds),
+        left_calls(config),
+        env.get(LOCK_HELD),
+    )
+
+
+def left_calls(
+    config: NodeConfig, *, checkpoint: Callable[[str], None] = lambda _name: None
+) -> LeftCalls:
+    """Return the DELs that were left on this node, to be done in this process by either program."""
+    sink = node_sink(config.log_target, config.log_level, stderr=sys.stderr, tag="multus")
+
+    def make(call: Call, seconds: float) -> Deleter:
+        limits = Limits(min(config.add_seconds, seconds), min(config.delegate_seconds, seconds))
+        if call.program == "sriov":
+            return sriov_commands_for(call.env, config, limits=limits)
+        return engine_for(call.env, config, checkpoint=checkpoint, limits=limits)
+
+    return LeftCalls(
+        StateDir(config.state_dir),
+        make,
+        SystemClock(),
+        lambda text: sink(_SYSLOG_INFO, one_line(text)),
+        checkpoint=checkpoint,
+    )
 
 
 def real_doors(
@@ -91,6 +197,7 @@ def real_doors(
         device_info=DeviceInfo(),
         routes=KernelRoutes(),
         orphans=KernelOrphans(env, config.state_dir),
+        left=left_calls(config, checkpoint=checkpoint),
         clock=clock,
         boot_id=read_boot_id(),
         open_log=open_log,

@@ -104,6 +104,17 @@ class Node:
         )
         return Done(done.returncode, done.stdout, done.stderr)
 
+    def run(self, *argv: str) -> Done:
+        """Run a Python program in the host's namespace, as the node's administrator."""
+        done = subprocess.run(
+            ["ip", "netns", "exec", self.host, sys.executable, *argv],
+            env=self.env("", "", ""),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
     def crash(self, command: str, conf: Mapping[str, Any], at: str) -> Done:
         """Make a call in a process that is killed at a checkpoint."""
         return self.cni(command, conf, main=str(HERE / "crash_main.py"), CRASH_AT=at)

@@ -22,9 +22,12 @@ from hwmgr.driver import current_driver
 from hwmgr.errors import ConfigError
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, Kind, PciAddress, VFSettings
+from hwmgr.run import Completed
+from tests.fakes.left import leave
 
 if TYPE_CHECKING:
     from tests.fakes.machine import Machine
+    from tests.fakes.runner import Call
 
 ROOT = Path(__file__).parents[2]
 CONTAINER = "feedbeef" * 8
@@ -206,6 +209,61 @@ def test_repair_plans_and_then_acts(cli: Cli) -> None:
     assert cli("repair", "--yes").status == 0
     assert cli("repair").status == 0
     assert cli("vf", "list", "--state", "leaked", "-o", "json").json == []
+
+
+def leave_call(cli: Cli, program: str = "sriov") -> Path:
+    env = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": CONTAINER, "CNI_IFNAME": "net1"}
+    env |= {"HWMGR_LOCKED_CONTAINER": CONTAINER, "HWMGR_STATE_DIR": "/elsewhere"}
+    return leave(Path(cli.machine.state.root), env, {"name": "n"}, program=program)
+
+
+def test_repair_runs_the_calls_that_were_left_for_later(cli: Cli) -> None:
+    path = leave_call(cli)
+    (step,) = cli("repair", "-o", "json").json
+    assert (step["subject"], step["repair"]) == (path.name, "run the call")
+    assert step["evidence"] == str(path)
+    assert path.exists()
+
+    def sriov(call: Call) -> Completed:
+        assert call.env["HWMGR_LEFT_CALL"] == path.name
+        assert call.env["HWMGR_STATE_DIR"] == cli.machine.state.root
+        assert "HWMGR_LOCKED_CONTAINER" not in call.env
+        assert call.stdin == b'{"name": "n"}'
+        path.unlink()
+        return Completed(0, b"", b"")
+
+    programs = os.path.dirname(sys.executable)
+    cli.machine.runner.programs[f"{programs}/sriov"] = sriov
+    assert cli("repair", "--yes").status == 0
+    assert cli("repair").status == 0
+
+
+def test_repair_says_which_calls_are_still_left(cli: Cli) -> None:
+    path = leave_call(cli)
+    missing = cli("repair", "--yes")
+    assert (missing.status, "No such file" in missing.err) == (1, True)
+    answers = {
+        b'{"code": 7, "msg": "no such network"}': (1, "no such network"),
+        b"": (0, "somebody is at work"),
+    }
+    for said, (status, expected) in answers.items():
+        program = f"{os.path.dirname(sys.executable)}/sriov"
+        done = Completed(status, said, b"")
+        cli.machine.runner.programs[program] = lambda _call, done=done: done  # type: ignore[misc]
+        answer = cli("repair", "--yes")
+        assert (answer.status, expected in answer.err) == (1, True), answer
+    assert path.exists()
+
+
+def test_repair_sets_a_damaged_call_aside(cli: Cli) -> None:
+    path = leave_call(cli)
+    path.write_bytes(b"junk")
+    (step,) = cli("repair", "-o", "json").json
+    assert step["repair"] == "set the call aside"
+    assert cli("repair", "--yes").status == 0
+    assert cli("repair").status == 0
+    shown = cli("state", "list", "-o", "json").json
+    assert [row["id"] for row in shown] == [f"spool-torn/{path.name}"]
 
 
 def test_repair_says_what_it_could_not_do(cli: Cli) -> None:

@@ -24,6 +24,7 @@ from multus.doors import Doors
 from multus.invoke import ExecPlugin
 from multus.namespaces import OWN_NAMESPACE
 from multus.skel import Process, serve
+from multus.spooled import LeftCalls
 from tests.multus.fake_api import FakeApi
 
 if TYPE_CHECKING:
@@ -277,6 +278,15 @@ class World:
             path.write_text(script)
             path.chmod(0o755)
 
+    def left_calls(self) -> LeftCalls:
+        return LeftCalls(
+            StateDir(str(self.state_dir)),
+            lambda call, _seconds: self.engine(call.env),
+            self.clock,
+            self.log.did,
+            checkpoint=self.checkpoints.append,
+        )
+
     def engine(self, env: Mapping[str, str] | None = None) -> Engine:
         clock = self.clock
         plugins = ExecPlugin(self.runner, env or {}, clock)
@@ -295,6 +305,7 @@ class World:
                 device_info=MovedDeviceInfo(str(self.root / "devinfo")),
                 routes=self.routes,
                 orphans=self.orphans,
+                left=self.left_calls(),
                 clock=clock,
                 boot_id=self.boot_id,
                 open_log=open_log,

@@ -6,6 +6,7 @@ import io
 import json
 import string
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,15 +14,20 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hwmgr.locks import Locks
-from multus.clock import Limits
+from hwmgr.spool import Spool
+from multus.clock import Limits, SystemClock
 from multus.skel import Process, serve
-from multus.sriov_main import SriovCommands
+from multus.spooled import LeftCalls
+from multus.sriov_commands import SriovCommands
+from tests.fakes.left import leave
 from tests.fakes.tree import Nic
 from tests.multus.test_sriov_vectors import Bench, bench
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from hwmgr.frames import Call
+    from multus.spooled import Deleter
 
 RELAXED = settings(
     max_examples=50,
@@ -70,9 +76,19 @@ def one(tmp_path: Path) -> Iterator[Bench]:
         yield made
 
 
+def left_calls(one: Bench) -> LeftCalls:
+    """Return the spool of the bench, worked off by the bench's own plugin."""
+
+    def make(_call: Call, _seconds: float) -> Deleter:
+        locks = Locks(one.machine.state)
+        return SriovCommands(one.plugin, locks, Limits(), left_calls(one))
+
+    return LeftCalls(one.machine.state, make, SystemClock(), one.machine.node.log)
+
+
 def answer(one: Bench, env: dict[str, str], stdin: bytes) -> tuple[int, Any, list[str]]:
     stdout, complaints = io.StringIO(), list[str]()
-    commands = SriovCommands(one.plugin, Locks(one.machine.state), Limits())
+    commands = SriovCommands(one.plugin, Locks(one.machine.state), Limits(), left_calls(one))
     process = Process(env, io.BytesIO(stdin), stdout, io.StringIO())
     status = serve(process, lambda: commands, complaints.append)
     text = stdout.getvalue()
@@ -161,9 +177,45 @@ def test_the_verbs_of_one_life(one: Bench) -> None:
 def test_a_lock_that_our_caller_holds_is_not_waited_for(one: Bench) -> None:
     """multus runs us for one of its delegates while it has the container's lock."""
     locks = Locks(one.machine.state, timeout=0.1)
-    commands = SriovCommands(one.plugin, locks, Limits(), held="c1")
+    commands = SriovCommands(one.plugin, locks, Limits(), left_calls(one), held="c1")
     conf = json.dumps({"cniVersion": "1.0.0", "name": "n", "deviceID": Nic().vf(0)}).encode()
     with locks.container("c1"):
         stdout = io.StringIO()
         process = Process(env(one), io.BytesIO(conf), stdout, io.StringIO())
         assert serve(process, lambda: commands, lambda _text: None) == 0
+
+
+def left(one: Bench, container_id: str, stdin: bytes) -> None:
+    call = env(one, CNI_COMMAND="DEL", CNI_CONTAINERID=container_id)
+    leave(Path(one.machine.state.root), call, None, program="sriov", stdin=stdin)
+
+
+def test_what_a_left_del_still_holds_is_given_to_the_next(one: Bench) -> None:
+    conf = {"cniVersion": "1.1.0", "name": "n", "deviceID": Nic().vf(0)}
+    stdin = json.dumps(conf).encode()
+    assert answer(one, env(one), stdin)[0] == 0
+    other = env(one, CNI_CONTAINERID="c2", CNI_IFNAME="net2")
+    assert answer(one, other, stdin)[1]["code"] == 11
+    left(one, "c1", stdin)
+    assert answer(one, other, stdin)[0] == 0
+    held = one.machine.node.journal.records()
+    assert [(r.owner.container_id, r.owner.ifname) for r in held] == [("c2", "net2")]
+
+
+@pytest.mark.parametrize("verb", ["ADD", "CHECK", "GC"])
+@pytest.mark.parametrize("stdin", [b"", b"{", b"[]", b"{}"])
+def test_a_left_del_goes_by_the_records_whatever_its_configuration(
+    one: Bench, verb: str, stdin: bytes
+) -> None:
+    conf = {"cniVersion": "1.1.0", "name": "n", "deviceID": Nic().vf(0)}
+    good = json.dumps(conf).encode()
+    assert answer(one, env(one), good)[0] == 0
+    left(one, "c1", stdin)
+    status, said, _ = answer(one, env(one, CNI_COMMAND=verb), good)
+    assert status == (1 if verb == "CHECK" else 0), said
+    assert Spool(one.machine.state).count() == 0
+    if verb == "ADD":
+        left(one, "c1", good)
+        assert answer(one, env(one, CNI_COMMAND="DEL"), good)[0] == 0
+    assert Spool(one.machine.state).count() == 0
+    assert one.machine.node.journal.addresses() == []
