@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
 
 from hwmgr import claims
 from hwmgr.devicefiles import device_files
 from hwmgr.errors import NetlinkError, RecordTorn
 from hwmgr.inuse import Namespaces, OpenFiles, routed_netdevs
 from hwmgr.model import USERSPACE_DRIVERS, VF, PciAddress, VFState
-from hwmgr.pci import list_pfs, list_vfs
+from hwmgr.pci import list_pfs, list_vfs, survey
 from hwmgr.vfstate import Facts, HostNetdev, decide
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from hwmgr.links import Links
     from hwmgr.model import PF, Record, VFSettings
     from hwmgr.node import Node
+
+_Answer = TypeVar("_Answer")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +56,33 @@ class _Host:
     def __init__(self, node: Node, links: Links) -> None:
         self.namespaces = Namespaces(node.proc)
         self.open_files = OpenFiles(node.proc)
+        self._sysfs = node.sysfs
         self._links = links
-        self._addressed = _addressed(links)
+        self._netdevs = {netdev.name: netdev for netdev in _asked(links.list) or ()}
+        with_address = _asked(links.addresses) or {}
+        self._addressed = {n.name for n in self._netdevs.values() if n.index in with_address}
         self._routed = routed_netdevs(node.proc)
-        self._names: dict[int, str] | None = None
 
-    def uses(self, index: int | None, name: str) -> tuple[bool, bool]:
+    def uses(self, name: str) -> tuple[bool, bool]:
         """Tell whether a netdev has an address, and whether it has a route.
 
         Its index and name must be this kernel's: a sysfs tree elsewhere may have them by chance.
         """
-        addressed, routed = index in self._addressed, name in self._routed
+        addressed, routed = name in self._addressed, name in self._routed
         if not addressed and not routed:
             return False, False
-        if self._names is None:
-            self._names = {n.index: n.name for n in self._links.list()}
-        ours = index is not None and self._names.get(index) == name
+        netdev = self._netdevs.get(name)
+        index = self._sysfs.read_int(f"class/net/{name}/ifindex")
+        ours = netdev is not None and index == netdev.index
         return addressed and ours, routed and ours
+
+    def settings(self, pf: PF) -> Mapping[int, VFSettings]:
+        """Return what the PF's driver says of its VFs, nothing where it cannot be asked."""
+        netdev = self._netdevs.get(pf.ifname or "")
+        # A sysfs tree that is not this kernel's has names that mean something else here.
+        if netdev is None or not pf.num_vfs or netdev.parent not in (None, pf.address):
+            return {}
+        return _asked(lambda: self._links.vf_settings(netdev.index)) or {}
 
 
 def inventory(node: Node, pfs: Iterable[PF] | None = None) -> list[VFInfo]:
@@ -78,30 +90,25 @@ def inventory(node: Node, pfs: Iterable[PF] | None = None) -> list[VFInfo]:
 
     Touches nothing. A record whose VF is gone has a line too. Raises SysfsError, StateError.
     """
-    everything = pfs is None
-    chosen = list_pfs(node.sysfs) if pfs is None else list(pfs)
-    records, torn = _records(node)
-    claimed = _live_claims(node)
+    sysfs = node.sysfs
+    chosen = survey(sysfs) if pfs is None else ((pf, list_vfs(sysfs, pf.address)) for pf in pfs)
+    kept = _kept(node)
     found: list[VFInfo] = []
+    known: set[str] = set()
     with node.netlink.links() as links:
         host = _Host(node, links)
-        for pf in chosen:
-            settings = _settings(links, pf)
-            for vf in list_vfs(node.sysfs, pf.address):
-                facts = Facts(
-                    vf=vf,
-                    settings=settings.get(vf.index),
-                    record=records.get(vf.address),
-                    pf_record=records.get(pf.address),
-                    torn=torn.get(vf.address),
-                    claim=claimed.get(vf.address),
-                )
-                found.append(_decided(node, host, facts, pf.ifname))
-    addresses = {pf.address for pf in chosen}
-    known = {info.vf.address for info in found} | addresses
-    for record in records.values():
-        wanted = everything or record.pf_address in addresses
-        if wanted and record.index is not None and record.address not in known:
+        for pf, vfs in chosen:
+            known.add(pf.address)
+            settings = host.settings(pf) if vfs else {}
+            for vf in vfs:
+                facts = _facts(node, host, kept, vf, settings.get(vf.index))
+                state, reason = decide(facts)
+                record = facts.record or facts.pf_record
+                found.append(VFInfo(vf, pf.ifname, facts.settings, record, state, reason))
+    there = known.union(info.vf.address for info in found)
+    for record in kept.records.values():
+        wanted = pfs is None or record.pf_address in known
+        if wanted and record.index is not None and record.address not in there:
             found.append(_gone(record))
     return found
 
@@ -140,7 +147,16 @@ def _pf_info(node: Node, pf: PF, free: int) -> PFInfo:
     )
 
 
-def _records(node: Node) -> tuple[dict[str, Record], dict[str, str]]:
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What the state directory says, by PCI address; ``torn`` is why a record cannot be read."""
+
+    records: Mapping[str, Record]
+    torn: Mapping[str, str]
+    claims: Mapping[str, str]
+
+
+def _kept(node: Node) -> _Kept:
     records: dict[str, Record] = {}
     torn: dict[str, str] = {}
     for address in node.journal.addresses():
@@ -151,67 +167,58 @@ def _records(node: Node) -> tuple[dict[str, Record], dict[str, str]]:
             continue
         if record is not None:
             records[address] = record
-    return records, torn
-
-
-def _live_claims(node: Node) -> dict[str, str]:
-    found = {}
-    for address in claims.addresses(node.state):
-        path = claims.claimed_by(node.state, address)
+    live = {}
+    for claimed in claims.addresses(node.state):
+        path = claims.claimed_by(node.state, claimed)
         if path and claims.is_live(path):
-            found[address] = path
-    return found
+            live[claimed] = path
+    return _Kept(records, torn, live)
 
 
-def _addressed(links: Links) -> frozenset[int]:
+def _asked(question: Callable[[], _Answer]) -> _Answer | None:
+    """Return what rtnetlink answers, None where it refuses: the rest is worth showing."""
     try:
-        return frozenset(links.addresses())
+        return question()
     except NetlinkError:
-        return frozenset()
+        return None
 
 
-def _settings(links: Links, pf: PF) -> Mapping[int, VFSettings]:
-    if pf.ifname is None or not pf.num_vfs:
-        return {}
-    try:
-        netdev = links.find(pf.ifname)
-        # A sysfs tree that is not this kernel's has names that mean something else here.
-        if netdev is None or netdev.parent not in (None, pf.address):
-            return {}
-        return links.vf_settings(netdev.index)
-    except NetlinkError:
-        return {}
-
-
-def _decided(node: Node, host: _Host, facts: Facts, pf_ifname: str | None) -> VFInfo:
-    record = facts.record or facts.pf_record
+def _facts(node: Node, host: _Host, kept: _Kept, vf: VF, settings: VFSettings | None) -> Facts:
+    own, of_pf = kept.records.get(vf.address), kept.records.get(vf.pf_address)
+    torn, claim = kept.torn.get(vf.address), kept.claims.get(vf.address)
+    record = own or of_pf
     if record is not None:
-        facts = replace(
-            facts,
+        return Facts(
+            vf=vf,
+            settings=settings,
+            record=own,
+            pf_record=of_pf,
+            torn=torn,
             same_boot=record.boot_id == node.boot_id,
             owner_alive=host.namespaces.alive(record.owner.netns),
+            claim=claim,
         )
-    elif facts.torn is None:
-        facts = replace(
-            facts,
-            netdevs=tuple(_host_netdevs(node, host, facts.vf)),
-            holder=_holder(node, host, facts.vf),
-        )
-    state, reason = decide(facts)
-    return VFInfo(facts.vf, pf_ifname, facts.settings, record, state, reason)
+    if torn is not None:
+        return Facts(vf=vf, settings=settings, torn=torn, claim=claim)
+    return Facts(
+        vf=vf,
+        netdevs=tuple([_host_netdev(node, host, name) for name in vf.netdevs]),
+        settings=settings,
+        claim=claim,
+        holder=_holder(node, host, vf),
+    )
 
 
-def _host_netdevs(node: Node, host: _Host, vf: VF) -> Iterator[HostNetdev]:
-    for name in vf.netdevs:
-        home = f"class/net/{name}"
-        addressed, routed = host.uses(node.sysfs.read_int(f"{home}/ifindex"), name)
-        yield HostNetdev(
-            name=name,
-            alias=node.sysfs.read_quiet(f"{home}/ifalias") or "",
-            master=node.sysfs.link_name(f"{home}/master"),
-            addressed=addressed,
-            routed=routed,
-        )
+def _host_netdev(node: Node, host: _Host, name: str) -> HostNetdev:
+    home = f"class/net/{name}"
+    addressed, routed = host.uses(name)
+    return HostNetdev(
+        name=name,
+        alias=node.sysfs.read_quiet(f"{home}/ifalias") or "",
+        master=node.sysfs.link_name(f"{home}/master"),
+        addressed=addressed,
+        routed=routed,
+    )
 
 
 def _holder(node: Node, host: _Host, vf: VF) -> str | None:

@@ -1,7 +1,7 @@
-"""The only module that speaks rtnetlink (by pyroute2): netdevs, addresses, VF settings of a PF.
+"""The door to rtnetlink: netdevs, addresses, VF settings of a PF; the only importer of pyroute2.
 
-A ``Links`` (hwmgr.links) is bound to one namespace for its whole life. pyroute2 is imported when
-the first one is opened, since it costs more than the rest of a call together.
+A ``Links`` (hwmgr.links) is bound to one namespace for its whole life. Reads are hwmgr.linkreads';
+pyroute2 is imported at the first change, since it costs more than the rest of a call together.
 """
 
 from __future__ import annotations
@@ -14,28 +14,24 @@ from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from hwmgr.errors import NetlinkError
+from hwmgr.linkreads import LinkReads
 from hwmgr.links import DefaultRoute
-from hwmgr.model import LinkState, Netdev, VFSettings, VlanProto
+from hwmgr.model import LinkState, VFSettings, VlanProto
 from hwmgr.netns import entered
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping
 
     from hwmgr.links import Links
+    from hwmgr.model import Netdev
 
-_IFF_UP = 1
-_IFF_RUNNING = 0x40
 _RTMGRP_LINK = 1
-# RTEXT_FILTER_VF | RTEXT_FILTER_SKIP_STATS (include/uapi/linux/rtnetlink.h). Without the second,
-# per-VF counters make the answer of a PF with many VFs larger than a u16 attribute can be.
-_EXT_MASK = 1 | 8
 _RT_SCOPE_UNIVERSE = 0
 _RT_TABLE_MAIN = 254
 _RTN_UNICAST = 1
 _RTNH_F_ONLINK = 4
 _ETHERTYPE = {VlanProto.DOT1Q: 0x8100, VlanProto.DOT1AD: 0x88A8}
 _LINK_STATES = (LinkState.AUTO, LinkState.ENABLE, LinkState.DISABLE)
-_UNSET = 0xFFFFFFFF  # rtnl_fill_vfinfo() starts from memset(-1): the driver did not say
 
 
 class KernelNetlink:
@@ -44,51 +40,49 @@ class KernelNetlink:
     @contextmanager
     def links(self, ns_fd: int | None = None) -> Iterator[Links]:
         """See hwmgr.links.Netlink. A socket belongs to the namespace in which it was opened."""
-        from pyroute2 import IPRoute
-
         with entered(ns_fd) if ns_fd is not None else nullcontext():
-            route = IPRoute()
+            reads = LinkReads()
+        links = _KernelLinks(reads, ns_fd)
         try:
-            yield _KernelLinks(route, ns_fd)
+            yield links
         finally:
-            route.close()
+            links.close()
 
 
 class _KernelLinks:
-    def __init__(self, route: Any, ns_fd: int | None) -> None:
-        self._route = route
+    def __init__(self, reads: LinkReads, ns_fd: int | None) -> None:
+        self._reads = reads
         self._ns_fd = ns_fd
+        self._opened: Any = None
+
+    def close(self) -> None:
+        self._reads.close()
+        if self._opened is not None:
+            self._opened.close()
+
+    @property
+    def _route(self) -> Any:
+        if self._opened is None:
+            from pyroute2 import IPRoute
+
+            with entered(self._ns_fd) if self._ns_fd is not None else nullcontext():
+                self._opened = IPRoute()
+        return self._opened
 
     def find(self, name: str) -> Netdev | None:
-        key = "altname" if len(name.encode()) > 15 else "ifname"
-        found = self._query("look up " + name, "get", **{key: name})
-        if not found and key == "ifname":
-            found = self._query("look up " + name, "get", altname=name)
-        return self._with_addresses(found)
+        return self._reads.find(name)
 
     def get(self, index: int) -> Netdev | None:
-        return self._with_addresses(self._query(f"look up link {index}", "get", index=index))
+        return self._reads.get(index)
 
     def list(self) -> list[Netdev]:
-        return [_netdev(m, ()) for m in self._call("list links", self._route.link, "dump")]
+        return self._reads.netdevs()
 
     def addresses(self) -> dict[int, tuple[str, ...]]:
-        found: dict[int, tuple[str, ...]] = {}
-        for message in self._call("list addresses", self._route.addr, "dump"):
-            if message["scope"] == _RT_SCOPE_UNIVERSE:
-                index = int(message["index"])
-                found[index] = (*found.get(index, ()), _address(message))
-        return found
+        return self._reads.addresses()
 
     def vf_settings(self, pf_index: int) -> dict[int, VFSettings]:
-        found = self._query(f"ask link {pf_index} for its VFs", "get", index=pf_index)
-        vfs = found[0].get_attr("IFLA_VFINFO_LIST") if found else None
-        settings = {}
-        for vf in vfs.get_attrs("IFLA_VF_INFO") if vfs else []:
-            mac = vf.get_attr("IFLA_VF_MAC")
-            if mac:
-                settings[int(mac["vf"])] = _vf_settings(vf)
-        return settings
+        return self._reads.vf_settings(pf_index)
 
     def set_vf(self, pf_index: int, vf: int, change: VFSettings) -> None:
         if change.proto is VlanProto.DOT1AD:
@@ -180,8 +174,7 @@ class _KernelLinks:
         ):
             events.bind((0, _RTMGRP_LINK))
             while True:
-                found = self._query(f"look up link {index}", "get", index=index)
-                if found and found[0]["flags"] & _IFF_RUNNING:
+                if self._reads.is_running(index):
                     return True
                 remaining = deadline - time.monotonic()
                 if remaining <= 0 or not select.select([events], [], [], remaining)[0]:
@@ -190,12 +183,6 @@ class _KernelLinks:
 
     def _set(self, text: str, index: int, **change: Any) -> None:
         self._call(text, self._route.link, "set", index=index, **change)
-
-    def _query(self, text: str, verb: str, **request: Any) -> Sequence[Any]:
-        found = self._call(
-            text, self._route.link, verb, tolerate=(19,), ext_mask=_EXT_MASK, **request
-        )
-        return list(found or ())
 
     def _call(
         self,
@@ -213,23 +200,6 @@ class _KernelLinks:
             if error.code in tolerate:
                 return None
             raise NetlinkError(text, error.code) from error
-
-    def _with_addresses(self, found: Sequence[Any]) -> Netdev | None:
-        if not found:
-            return None
-        index = int(found[0]["index"])
-        listed = self._call(
-            f"list addresses of link {index}", self._route.addr, "dump", index=index
-        )
-        addresses = [
-            _address(a) for a in listed if a["index"] == index and a["scope"] == _RT_SCOPE_UNIVERSE
-        ]
-        return _netdev(found[0], tuple(addresses))
-
-
-def _address(message: Any) -> str:
-    ip = message.get_attr("IFA_LOCAL") or message.get_attr("IFA_ADDRESS")
-    return f"{ip}/{message['prefixlen']}"
 
 
 def _default_route(message: Any) -> DefaultRoute:
@@ -257,49 +227,6 @@ def _default_route(message: Any) -> DefaultRoute:
         gateway=message.get_attr("RTA_GATEWAY"),
         metric=int(message.get_attr("RTA_PRIORITY") or 0),
         request=given,
-    )
-
-
-def _netdev(message: Any, addresses: tuple[str, ...]) -> Netdev:
-    properties = message.get_attr("IFLA_PROP_LIST")
-    return Netdev(
-        index=int(message["index"]),
-        name=message.get_attr("IFLA_IFNAME"),
-        mac=message.get_attr("IFLA_ADDRESS") or "",
-        mtu=int(message.get_attr("IFLA_MTU") or 0),
-        up=bool(message["flags"] & _IFF_UP),
-        altnames=tuple(properties.get_attrs("IFLA_ALT_IFNAME")) if properties else (),
-        alias=message.get_attr("IFLA_IFALIAS"),
-        master=message.get_attr("IFLA_MASTER"),
-        # Linux 5.14+: the PCI address, also where no sysfs is mounted for the namespace.
-        parent=message.get_attr("IFLA_PARENT_DEV_NAME"),
-        addresses=addresses,
-    )
-
-
-def _vf_settings(vf: Any) -> VFSettings:
-    def number(attribute: str, key: str) -> int | None:
-        value = vf.get_attr(attribute)
-        return None if value is None or value[key] == _UNSET else int(value[key])
-
-    def flag(attribute: str, key: str) -> bool | None:
-        value = number(attribute, key)
-        return None if value is None else bool(value)
-
-    state = number("IFLA_VF_LINK_STATE", "link_state")
-    vlans = vf.get_attr("IFLA_VF_VLAN_LIST")
-    ethertype = vlans.get_attr("IFLA_VF_VLAN_INFO")["proto"] if vlans else None
-    proto = VlanProto.DOT1AD if ethertype == _ETHERTYPE[VlanProto.DOT1AD] else VlanProto.DOT1Q
-    return VFSettings(
-        mac=vf.get_attr("IFLA_VF_MAC")["mac"],
-        vlan=number("IFLA_VF_VLAN", "vlan"),
-        qos=number("IFLA_VF_VLAN", "qos"),
-        proto=proto,
-        min_rate=number("IFLA_VF_RATE", "min_tx_rate"),
-        max_rate=number("IFLA_VF_RATE", "max_tx_rate"),
-        spoofchk=flag("IFLA_VF_SPOOFCHK", "spoofchk"),
-        trust=flag("IFLA_VF_TRUST", "trust"),
-        link_state=_LINK_STATES[state] if state in (0, 1, 2) else None,
     )
 
 

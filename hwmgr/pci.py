@@ -7,9 +7,12 @@ from typing import TYPE_CHECKING
 from hwmgr.errors import NoSuchDevice
 from hwmgr.model import PF, VF, PciAddress
 from hwmgr.representor import is_representor
+from hwmgr.sysfs import number
 
 if TYPE_CHECKING:
-    from hwmgr.sysfs import Sysfs
+    from collections.abc import Iterator
+
+    from hwmgr.sysfs import Folder, Sysfs
 
 _DEVICES = "bus/pci/devices"
 _HEX = frozenset("0123456789abcdef")
@@ -60,7 +63,10 @@ def netdevs_of(sysfs: Sysfs, address: str) -> tuple[str, ...]:
     ``net/`` is namespace-tagged: it is empty when the netdev has been moved away
     (fs/sysfs, net/core/net-sysfs.c).
     """
-    names = sysfs.names(device_path(address, "net"))
+    return _port_0_first(sysfs, sysfs.names(device_path(address, "net")))
+
+
+def _port_0_first(sysfs: Sysfs, names: list[str]) -> tuple[str, ...]:
     if len(names) < 2:
         return tuple(names)
     # In switchdev mode the representors of its VFs are netdevs of the PF's function too.
@@ -84,20 +90,12 @@ def find_vf(sysfs: Sysfs, address: str) -> VF:
 
 def find_pf(sysfs: Sysfs, address: str) -> PF:
     """Read one PF; raises NoSuchDevice when the function is absent or cannot have VFs."""
-    total = sysfs.read_int(device_path(address, "sriov_totalvfs"))
-    if total is None:
-        what = "it has no SR-IOV capability" if sysfs.exists(device_path(address)) else "no such PF"
-        raise NoSuchDevice(address, what)
-    return PF(
-        address=PciAddress(address),
-        netdevs=netdevs_of(sysfs, address),
-        driver=sysfs.link_name(device_path(address, "driver")),
-        vendor=_id(sysfs, address, "vendor"),
-        device=_id(sysfs, address, "device"),
-        total_vfs=total,
-        num_vfs=sysfs.read_int(device_path(address, "sriov_numvfs")) or 0,
-        numa_node=_numa_node(sysfs, address),
-    )
+    with sysfs.folder(device_path(address)) as folder:
+        pf = None if folder is None else _read_pf(sysfs, folder, PciAddress(address))
+        if pf is None:
+            what = "no such PF" if folder is None else "it has no SR-IOV capability"
+            raise NoSuchDevice(address, what)
+        return pf
 
 
 def pf_named(sysfs: Sysfs, name: str) -> PF:
@@ -115,18 +113,32 @@ def pf_named(sysfs: Sysfs, name: str) -> PF:
 
 def list_pfs(sysfs: Sysfs) -> list[PF]:
     """Return every PF of the node, by address."""
-    addresses = sorted(sysfs.names(_DEVICES), key=address_key)
-    return [find_pf(sysfs, a) for a in addresses if sysfs.exists(device_path(a, "sriov_totalvfs"))]
+    return [pf for pf, _vfs in survey(sysfs, with_vfs=False)]
+
+
+def survey(sysfs: Sysfs, *, with_vfs: bool = True) -> Iterator[tuple[PF, list[VF]]]:
+    """Read every PF of the node, by address, each with its VFs in the order of their index.
+
+    Every folder is opened once. Without ``with_vfs`` the lists are empty.
+    """
+    seen: set[str] = set()
+    for address in sorted(sysfs.names(_DEVICES), key=address_key):
+        if address in seen:
+            continue
+        with sysfs.folder(device_path(address)) as folder:
+            pf = None if folder is None else _read_pf(sysfs, folder, PciAddress(address))
+            if folder is None or pf is None:
+                continue
+            vfs = _vf_links(folder)
+        seen.update(vf for _index, vf in vfs)
+        yield pf, _read_vfs(sysfs, pf.address, vfs) if with_vfs else []
 
 
 def list_vfs(sysfs: Sysfs, pf: PciAddress) -> list[VF]:
     """Return the VFs of a PF in the order of their index."""
-    found = []
-    for index in virtfn_indices(sysfs.names(device_path(pf))):
-        address = sysfs.link_name(device_path(pf, f"virtfn{index}"))
-        if address is not None:
-            found.append(_read_vf(sysfs, PciAddress(address), pf, index))
-    return found
+    with sysfs.folder(device_path(pf)) as folder:
+        vfs = [] if folder is None else _vf_links(folder)
+    return _read_vfs(sysfs, pf, vfs)
 
 
 def address_key(address: str) -> tuple[int, str]:
@@ -134,27 +146,60 @@ def address_key(address: str) -> tuple[int, str]:
     return len(address), address
 
 
-def _read_vf(sysfs: Sysfs, address: PciAddress, pf: PciAddress, index: int) -> VF:
-    return VF(
+def _vf_links(pf: Folder) -> list[tuple[int, PciAddress]]:
+    found = []
+    for index in virtfn_indices(pf.names()):
+        address = pf.link_name(f"virtfn{index}")
+        if address is not None:
+            found.append((index, PciAddress(address)))
+    return found
+
+
+def _read_vfs(sysfs: Sysfs, pf: PciAddress, vfs: list[tuple[int, PciAddress]]) -> list[VF]:
+    return [_read_vf(sysfs, address, pf, index) for index, address in vfs]
+
+
+def _read_pf(sysfs: Sysfs, folder: Folder, address: PciAddress) -> PF | None:
+    total = number(folder.read("sriov_totalvfs"))
+    if total is None:
+        return None
+    return PF(
         address=address,
-        pf_address=pf,
-        index=index,
-        driver=sysfs.link_name(device_path(address, "driver")),
-        driver_override=parse_override(sysfs.read(device_path(address, "driver_override"))),
-        netdevs=netdevs_of(sysfs, address),
-        vendor=_id(sysfs, address, "vendor"),
-        device=_id(sysfs, address, "device"),
-        numa_node=_numa_node(sysfs, address),
-        iommu_group=sysfs.link_name(device_path(address, "iommu_group")),
+        netdevs=_port_0_first(sysfs, folder.names("net")),
+        driver=folder.link_name("driver"),
+        vendor=_id(folder.read("vendor")),
+        device=_id(folder.read("device")),
+        total_vfs=total,
+        num_vfs=number(folder.read("sriov_numvfs")) or 0,
+        numa_node=_numa_node(folder.read("numa_node")),
     )
 
 
-def _id(sysfs: Sysfs, address: str, attribute: str) -> str:
-    return (sysfs.read(device_path(address, attribute)) or "").removeprefix("0x")
+def _read_vf(sysfs: Sysfs, address: PciAddress, pf: PciAddress, index: int) -> VF:
+    with sysfs.folder(device_path(address)) as folder:
+        if folder is None:
+            # Removed since its PF's folder was listed.
+            return VF(address, pf, index, None, None, (), "", "", None, None)
+        return VF(
+            address=address,
+            pf_address=pf,
+            index=index,
+            driver=folder.link_name("driver"),
+            driver_override=parse_override(folder.read("driver_override")),
+            netdevs=_port_0_first(sysfs, folder.names("net")),
+            vendor=_id(folder.read("vendor")),
+            device=_id(folder.read("device")),
+            numa_node=_numa_node(folder.read("numa_node")),
+            iommu_group=folder.link_name("iommu_group"),
+        )
 
 
-def _numa_node(sysfs: Sysfs, address: str) -> int | None:
-    node = sysfs.read_int(device_path(address, "numa_node"))
+def _id(text: str | None) -> str:
+    return (text or "").removeprefix("0x")
+
+
+def _numa_node(text: str | None) -> int | None:
+    node = number(text)
     return None if node is None or node < 0 else node
 
 

@@ -3,8 +3,16 @@
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from hwmgr.errors import SysfsError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+# An attribute is a page at most (Documentation/filesystems/sysfs.rst), 64 KiB on some machines.
+_LONGEST = 65536
 
 
 class Sysfs:
@@ -24,20 +32,13 @@ class Sysfs:
         """
         full = f"{self.root}/{path}"
         try:
-            with open(full, "rb", buffering=0) as file:
-                return file.read(65536).decode("utf-8", "replace").rstrip("\n")
-        except (FileNotFoundError, NotADirectoryError):
-            return None
+            return _read(full, None)
         except OSError as error:
             raise SysfsError("read", full, error.errno or 0) from error
 
     def read_int(self, path: str) -> int | None:
         """Return an attribute as a number; None when it is absent or not a number."""
-        text = self.read(path)
-        try:
-            return int(text, 0) if text is not None else None
-        except ValueError:
-            return None
+        return number(self.read(path))
 
     def read_quiet(self, path: str) -> str | None:
         """Return an attribute, None also where the driver refuses to tell (EOPNOTSUPP, EINVAL)."""
@@ -82,3 +83,80 @@ class Sysfs:
     def exists(self, path: str) -> bool:
         """Tell whether a path exists (a dangling link does not)."""
         return os.path.exists(f"{self.root}/{path}")
+
+    @contextmanager
+    def folder(self, path: str) -> Iterator[Folder | None]:
+        """Open a folder whose attributes are read one after the other; None when it is absent.
+
+        The way to the folder is looked up once, which is half the cost of reading an attribute.
+        """
+        full = f"{self.root}/{path}"
+        try:
+            fd = os.open(full, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except (FileNotFoundError, NotADirectoryError):
+            yield None
+            return
+        except OSError as error:
+            raise SysfsError("open", full, error.errno or 0) from error
+        try:
+            yield Folder(full, fd)
+        finally:
+            os.close(fd)
+
+
+class Folder:
+    """One open folder; names are relative to it, answers as from the methods of Sysfs."""
+
+    __slots__ = ("_fd", "_path")
+
+    def __init__(self, path: str, fd: int) -> None:
+        self._path = path
+        self._fd = fd
+
+    def read(self, name: str) -> str | None:
+        """See Sysfs.read."""
+        try:
+            return _read(name, self._fd)
+        except OSError as error:
+            raise SysfsError("read", f"{self._path}/{name}", error.errno or 0) from error
+
+    def link_name(self, name: str) -> str | None:
+        """See Sysfs.link_name."""
+        try:
+            return os.readlink(name, dir_fd=self._fd).rpartition("/")[2]
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except OSError as error:
+            raise SysfsError("read link", f"{self._path}/{name}", error.errno or 0) from error
+
+    def names(self, name: str = ".") -> list[str]:
+        """See Sysfs.names."""
+        try:
+            fd = os.open(name, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC, dir_fd=self._fd)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError as error:
+            raise SysfsError("list", f"{self._path}/{name}", error.errno or 0) from error
+        try:
+            return os.listdir(fd)
+        finally:
+            os.close(fd)
+
+
+def number(text: str | None) -> int | None:
+    """Return an attribute's text as a number; None for None and for what is not a number."""
+    try:
+        return int(text, 0) if text is not None else None
+    except ValueError:
+        return None
+
+
+def _read(path: str, dir_fd: int | None) -> str | None:
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=dir_fd)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    try:
+        return os.read(fd, _LONGEST).decode("utf-8", "replace").rstrip("\n")
+    finally:
+        os.close(fd)

@@ -155,7 +155,7 @@ def test_one_question_to_the_kernel_for_all_vfs_of_a_pf(tmp_path: Path) -> None:
 
     machine.netlink.fault = listen  # type: ignore[method-assign]
     assert len(inventory(machine.node)) == 7
-    assert sorted(asked) == ["addresses", "find", "vf_settings"]
+    assert sorted(asked) == ["addresses", "list", "vf_settings"]
 
 
 def test_a_kernel_that_refuses_leaves_the_settings_unknown(machine: Machine) -> None:
