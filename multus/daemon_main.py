@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, NoReturn
 from hwmgr import nodeconfig
 from hwmgr.errors import HwmgrError
 from multus import daemonconf
+from multus.background import LeftCallsWorker
 from multus.calllog import CallLog, JsonCallLog
 from multus.clock import SystemClock
+from multus.clusters import clusters_of
 from multus.daemon import Daemon
 from multus.daemon_wiring import Workshop
 from multus.daemonconf import DaemonFile, DaemonFileError
@@ -27,12 +29,14 @@ from multus.metrics import Metrics
 from multus.service import Service
 from multus.systemd import ActivationError, Notifier, listen_sockets
 from multus.vfgauge import VFGauge
-from multus.wiring import open_cluster
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from hwmgr.nodeconfig import NodeConfig
+    from multus.clusters import Clusters
+    from multus.metrics import Labels
+    from multus.objectcache import CacheFacts
 
 _READINESS_SECONDS = 45.0
 _POLL_SECONDS = 0.25
@@ -76,11 +80,12 @@ async def _serve(
     _raise_descriptor_limit()
     clock, metrics = SystemClock(), Metrics()
     dispatcher = Dispatcher(_workers(config, file))
+    clusters = clusters_of(env, clock, config, config.daemon.node_name)
     workshop = Workshop(
         config,
         env,
         file,
-        connect=lambda kubeconfig, end: open_cluster(kubeconfig, env, clock, config, end),
+        connect=clusters.connect,
         sink=_sink(config, file),
         metrics=metrics,
         die=_die(log),
@@ -89,6 +94,7 @@ async def _serve(
     metrics.gauge("multus_workers", "Calls that may be at work.", lambda: {(): dispatcher.workers})
     metrics.gauge("multus_workers_busy", "Calls at work.", lambda: {(): dispatcher.busy})
     metrics.gauge("multus_calls_waiting", "Calls in the queue.", lambda: {(): dispatcher.waiting})
+    _show_caches(metrics, clusters)
     metrics.gauge("hwmgr_vfs", "Virtual functions by state.", gauge.read, ("state",))
     notifier = Notifier(env)
     admit = only_root(os.geteuid())
@@ -98,7 +104,28 @@ async def _serve(
     # What is here now stays for good: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    return await daemon.run(desk, _metrics_address(config, file))
+    left = LeftCallsWorker(workshop.left, clock, log.problem)
+    left.start()
+    try:
+        return await daemon.run(desk, _metrics_address(config, file))
+    finally:
+        left.stop()
+        clusters.close()
+
+
+def _show_caches(metrics: Metrics, clusters: Clusters) -> None:
+    def of_caches(number: Callable[[CacheFacts], float]) -> Callable[[], dict[Labels, float]]:
+        def read() -> dict[Labels, float]:
+            return {(path, facts.kind): number(facts) for path, facts in clusters.facts().caches}
+
+        return read
+
+    which = ("kubeconfig", "kind")
+    objects, fresh = of_caches(lambda f: f.objects), of_caches(lambda f: f.fresh)
+    metrics.gauge("multus_cached_objects", "Objects known by watches.", objects, which)
+    metrics.gauge("multus_cache_fresh", "1 while calls are answered from it.", fresh, which)
+    reads = ("kind", "source")
+    metrics.gauge("multus_reads", "Objects read.", lambda: dict(clusters.facts().reads), reads)
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:

@@ -16,6 +16,7 @@ from hwmgr.node import real_node
 from hwmgr.run import KernelRunner
 from hwmgr.store import StateDir
 from multus import cnitypes
+from multus.calllog import Notes
 from multus.chain import Chains
 from multus.clock import Limits, SystemClock
 from multus.cnitypes import CNIError
@@ -31,7 +32,8 @@ from multus.namespaces import KernelNamespaces
 from multus.orphans import KernelOrphans
 from multus.routes import KernelRoutes
 from multus.skel import Process, serve
-from multus.sriov_main import SriovCommands
+from multus.spooled import LeftCalls
+from multus.sriov_commands import SriovCommands
 from multus.wiring import devices_of
 
 if TYPE_CHECKING:
@@ -41,14 +43,15 @@ if TYPE_CHECKING:
     from hwmgr.frames import Call
     from hwmgr.node import Node
     from hwmgr.nodeconfig import NodeConfig
-    from multus.calllog import Notes
     from multus.cluster import Cluster
+    from multus.cnitypes import CmdArgs
     from multus.config import LogConfig
     from multus.daemonconf import DaemonFile
     from multus.delegates import PluginRunner
     from multus.logs import Log
     from multus.metrics import Metrics
     from multus.skel import Commands
+    from multus.spooled import Deleter
 
 _OURS = "HWMGR_"
 _SYSLOG_INFO = 6
@@ -95,6 +98,12 @@ class Workshop:
             state_dir=config.state_dir,
             dpdk_tools=config.dpdk_tools,
             log=lambda text: sink(_SYSLOG_INFO, one_line(text)),
+        )
+        self.left = LeftCalls(
+            self.node.state,
+            self._deleter,
+            self._clock,
+            lambda text: sink(_SYSLOG_INFO, one_line(text)),
         )
         self._base = self._lasting(self.node, connect)
 
@@ -144,9 +153,22 @@ class Workshop:
     ) -> Commands:
         if program == "multus":
             return Engine(self.doors(env, stderr, caller))
+        return self._sriov_commands(env, self._limits)
+
+    def _sriov_commands(self, env: Mapping[str, str], limits: Limits) -> SriovCommands:
         plugin = plugin_on(self.node, self._runner, self._env(env), self._config.allowed_dirs)
         locks = Locks(self.node.state)
-        return SriovCommands(plugin, locks, self._limits, env.get(LOCK_HELD))
+        return SriovCommands(plugin, locks, limits, self.left, env.get(LOCK_HELD))
+
+    def _deleter(self, call: Call, seconds: float) -> Deleter:
+        """Return what does a DEL that a shim left for later, see LeftCalls."""
+        usual, env = self._limits, inherited(call.env)
+        limits = Limits(min(usual.whole, seconds), min(usual.delegate, seconds))
+        if call.program == "sriov":
+            return self._sriov_commands(env, limits)
+        caller = Caller(Notes(), gone=lambda: False)
+        doors = replace(self.doors(env, io.StringIO(), caller), limits=limits)
+        return _Overlaid(Engine(doors), self._file)
 
     def _lasting(self, node: Node, connect: Callable[[str, float], Cluster | None]) -> Doors:
         config, clock = self._config, self._clock
@@ -160,6 +182,7 @@ class Workshop:
             device_info=DeviceInfo(),
             routes=KernelRoutes(),
             orphans=KernelOrphans({}, config.state_dir),
+            left=self.left,
             clock=clock,
             boot_id=node.boot_id,
             open_log=lambda keys: NodeLog(
@@ -181,6 +204,22 @@ class Workshop:
 
     def _env(self, env: Mapping[str, str]) -> dict[str, str]:
         return {**env, STATE_DIR: self._config.state_dir}
+
+
+class _Overlaid:
+    """Does DELs with the daemon's own keys over the configuration that came with the call."""
+
+    def __init__(self, engine: Engine, file: DaemonFile) -> None:
+        self._engine = engine
+        self._file = file
+
+    def delete_held(self, args: CmdArgs) -> None:
+        """See spooled.Deleter."""
+        try:
+            args = replace(args, stdin=self._file.over(args.stdin))
+        except FieldError:
+            pass  # a DEL with a configuration that went bad goes by the journal
+        self._engine.delete_held(args)
 
 
 def inherited(env: Mapping[str, str]) -> dict[str, str]:
