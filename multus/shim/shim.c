@@ -610,6 +610,8 @@ static struct sigaction old_sigpipe;
 static int open_daemon(const struct caller *caller, const struct settings *settings)
 {
     int64_t until = caller->began + settings->connect_ms;
+    if (until > caller->deadline)
+        until = caller->deadline;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     strcpy(address.sun_path, settings->socket); /* read_setting() has measured it */
     for (;;) {
@@ -629,7 +631,7 @@ static int open_daemon(const struct caller *caller, const struct settings *setti
         errno = problem;
         if (problem == EINTR)
             continue;
-        if ((problem != ENOENT && problem != ECONNREFUSED) || now_ms() + RETRY_MS > until || until > caller->deadline)
+        if ((problem != ENOENT && problem != ECONNREFUSED) || now_ms() + RETRY_MS > until)
             return -1;
         nanosleep(&(struct timespec){.tv_nsec = RETRY_MS * 1000000}, NULL);
     }
@@ -674,9 +676,12 @@ static int open_folder(const char *path)
             name[1] = '\0';
             int parent = open(above, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
             name[1] = kept;
-            if (parent < 0 || fsync(parent) != 0)
+            if (parent < 0)
                 return -1;
+            int failed = fsync(parent);
             close(parent);
+            if (failed != 0)
+                return -1;
         } else if (errno != EEXIST) {
             return -1;
         }
