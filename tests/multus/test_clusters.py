@@ -510,6 +510,9 @@ def test_trimming_keeps_what_is_read_and_bears_anything() -> None:
     }
     assert kept["spec"]["initContainers"] == [{"name": "init"}]
     assert kept["status"] == {"resourceClaimStatuses": [{"name": "a"}]}
+    assert trim_pod(kept) == kept
+    definition = trim_definition(a_network())
+    assert trim_definition(definition) == definition
     for odd in ({}, {"metadata": [], "spec": 1, "status": "x"}, {"spec": {"containers": [1]}}):
         assert "metadata" in trim_pod(dict(odd))
         assert "spec" in trim_definition(dict(odd))
