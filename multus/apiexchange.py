@@ -119,10 +119,12 @@ def failure(path: str, error: BaseException) -> ApiError | None:
     return ApiUnreachableError(path, f"the connection broke ({type(error).__name__})")
 
 
-def judge(path: str, status: int, content: bytes) -> Json:
-    """Return the object in an answer. Raises ApiError."""
+def judge(
+    path: str, status: int, content: bytes, each: Callable[[Json], object] | None = None
+) -> Json:
+    """Return the object in an answer, see ``decode`` for ``each``. Raises ApiError."""
     try:
-        value = decode(content, "the answer")
+        value = decode(content, "the answer", each)
     except FieldError:
         value = None
     answer = value if isinstance(value, dict) else None

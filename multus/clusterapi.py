@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from multus.jsonfields import Json
 
@@ -101,6 +101,14 @@ class Stream(Protocol):
 
 class WatchApi(Api, Protocol):
     """An API server that also tells of changes, for as long as it is kept."""
+
+    def list(
+        self, path: str, *, timeout: float, query: Mapping[str, str], trim: Callable[[Json], Json]
+    ) -> Json:
+        """Return a list whose items were trimmed while it was read: whole ones are never all there.
+
+        Items are known by their ``metadata`` and ``spec``; one without is left as it is.
+        """
 
     def watch(
         self, path: str, *, timeout: float, silence: float, query: Mapping[str, str]

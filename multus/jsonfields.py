@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from typing import NoReturn
 
 Json = dict[str, object]
@@ -107,13 +108,16 @@ class Fields:
         raise FieldError(f"{name!r} in {self.where} must be {kind}")
 
 
-def decode(data: bytes | str, where: str) -> object:
-    """Decode JSON strictly: UTF-8, no NaN, no depth that the parser cannot follow."""
+def decode(data: bytes | str, where: str, each: Callable[[Json], object] | None = None) -> object:
+    """Decode JSON strictly: UTF-8, no NaN, no depth that the parser cannot follow.
+
+    ``each`` replaces every object, inner ones first: what it drops is gone before the rest is read.
+    """
     import json
 
     try:
         text = data.decode("utf-8") if isinstance(data, bytes) else data
-        value: object = json.loads(text, parse_constant=_no_constant)
+        value: object = json.loads(text, parse_constant=_no_constant, object_hook=each)
     except (ValueError, RecursionError) as error:
         raise FieldError(f"{where} is not valid JSON: {error}") from error
     if text.count("[") + text.count("{") > _DEEPEST and _too_deep(value):

@@ -18,7 +18,7 @@ from multus.apiworkers import Workers
 from multus.clusterapi import ApiForbiddenError, KubeconfigError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from typing import Literal
 
     from multus.clusterapi import Stream, WatchApi
@@ -111,6 +111,16 @@ class _Server:
         """See Api.get."""
         return self._request("GET", _with_query(path, query), timeout)
 
+    def list(
+        self, path: str, *, timeout: float, query: Mapping[str, str], trim: Callable[[Json], Json]
+    ) -> Json:
+        """See WatchApi.list."""
+
+        def each(obj: Json) -> Json:
+            return trim(obj) if "metadata" in obj and "spec" in obj else obj
+
+        return self._request("GET", _with_query(path, query), timeout, each=each)
+
     def watch(
         self, path: str, *, timeout: float, silence: float, query: Mapping[str, str]
     ) -> Stream:
@@ -150,7 +160,13 @@ class _Server:
         return headers | self._credentials.headers(path)
 
     def _request(
-        self, method: str, path: str, timeout: float, body: object = None, kind: str | None = None
+        self,
+        method: str,
+        path: str,
+        timeout: float,
+        body: object = None,
+        kind: str | None = None,
+        each: Callable[[Json], Json] | None = None,
     ) -> Json:
         from multus.apiexchange import Exchange, failure, judge
         from multus.jsonfields import encode
@@ -168,7 +184,7 @@ class _Server:
             if known is None:
                 raise
             raise known from None
-        return judge(path, status, answer)
+        return judge(path, status, answer, each)
 
     def _opened(self) -> Any:
         with self._lock:

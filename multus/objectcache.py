@@ -53,8 +53,8 @@ class ObjectCache:
     def __init__(
         self, kind: str, trim: Callable[[Json], Json], clock: Clock, silence: float
     ) -> None:
-        self.kind = kind
-        self._trim, self._clock, self._silence = trim, clock, silence
+        self.kind, self.trim = kind, trim
+        self._clock, self._silence = clock, silence
         self._objects: dict[Key, bytes] = {}
         self._open = False
         self._heard: float | None = None
@@ -133,7 +133,7 @@ class ObjectCache:
         namespace, name = meta.get("namespace"), meta.get("name")
         if not isinstance(namespace, str) or not isinstance(name, str):
             return None
-        return (sys.intern(namespace), name), encode(self._trim(obj))
+        return (sys.intern(namespace), name), encode(self.trim(obj))
 
 
 def trim_pod(pod: Json) -> Json:

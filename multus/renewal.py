@@ -52,6 +52,12 @@ class RenewedApi:
         """See Api.create."""
         return self._asking(lambda api: api.create(path, body, timeout=timeout))
 
+    def list(
+        self, path: str, *, timeout: float, query: Mapping[str, str], trim: Callable[[Json], Json]
+    ) -> Json:
+        """See WatchApi.list."""
+        return self._asking(lambda api: api.list(path, timeout=timeout, query=query, trim=trim))
+
     def watch(
         self, path: str, *, timeout: float, silence: float, query: Mapping[str, str]
     ) -> Stream:

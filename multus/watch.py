@@ -47,6 +47,9 @@ class WatchLimits:
 class Sink(Protocol):
     """Who is told. All of it comes from the watch's own thread."""
 
+    def trim(self, obj: Json) -> Json:
+        """Return what it keeps of an object; of what it has kept, the same."""
+
     def replace(self, objects: Iterable[Json]) -> None:
         """Take these for all that there is."""
 
@@ -158,7 +161,9 @@ class Watch:
 
     def _list(self) -> str:
         query = {**self._query, **self._listed}
-        found = self._api.get(self._path, timeout=self._limits.request, query=query)
+        found = self._api.list(
+            self._path, timeout=self._limits.request, query=query, trim=self._sink.trim
+        )
         try:
             items = Fields(found, "the list").objects("items") or []
         except FieldError as error:

@@ -387,6 +387,33 @@ def test_an_add_asks_for_nothing_but_the_status(node: Node, tmp_path: Path) -> N
     assert world.cni("DEL", conf, ARGS=args).rc == 0
 
 
+def test_gc_and_status_ask_nobody_for_the_default_network(node: Node, tmp_path: Path) -> None:
+    node.server.add(
+        a_network("default", '{"cniVersion": "1.1.0", "type": "plugA", "name": "neta"}')
+    )
+    node.server.change(
+        "NetworkAttachmentDefinition", "default", {"metadata": {"annotations": {RESOURCE: None}}}
+    )
+    node.synced((1, 2))
+    until(lambda: RESOURCE not in str(node.cluster().network_attachment("default", "default")))
+    world = Daemon(tmp_path, node=node)
+    world.plugin("plugA")
+    conf = {
+        "cniVersion": "1.1.0",
+        "kubeconfig": node.kubeconfig,
+        "clusterNetwork": "default",
+        "multusNamespace": "default",
+        "cni.dev/valid-attachments": [],
+    }
+    answer = world.cni("GC", conf)
+    assert answer.rc == 0, answer.stdout
+    assert node.asked() == []
+    assert node.reads()["definition", "cache"] >= 2
+    answer = world.cni("STATUS", conf)
+    assert answer.rc == 0, answer.stdout
+    assert node.asked() == ["GET /version"]
+
+
 def test_events_keep_nobody_waiting(node: Node) -> None:
     node.synced()
     cluster = node.cluster()
@@ -483,6 +510,9 @@ def test_trimming_keeps_what_is_read_and_bears_anything() -> None:
     }
     assert kept["spec"]["initContainers"] == [{"name": "init"}]
     assert kept["status"] == {"resourceClaimStatuses": [{"name": "a"}]}
+    assert trim_pod(kept) == kept
+    definition = trim_definition(a_network())
+    assert trim_definition(definition) == definition
     for odd in ({}, {"metadata": [], "spec": 1, "status": "x"}, {"spec": {"containers": [1]}}):
         assert "metadata" in trim_pod(dict(odd))
         assert "spec" in trim_definition(dict(odd))
