@@ -15,6 +15,7 @@ from hwmgr.errors import (
     RequestError,
 )
 from hwmgr.locate import here, open_owner
+from hwmgr.model import describe
 from hwmgr.pci import list_vfs
 from hwmgr.restore import give_up
 
@@ -82,13 +83,6 @@ def owner_alive(node: Node, record: Record) -> bool:
         return False
     os.close(fd)
     return True
-
-
-def describe(record: Record) -> str:
-    """Name an owner for people: pod if known, container and interface."""
-    owner = record.owner
-    pod = f"pod {owner.pod_namespace}/{owner.pod_name}, " if owner.pod_name else ""
-    return f"{pod}container {owner.container_id[:13]} as {owner.ifname}"
 
 
 def _record(node: Node, address: str) -> Record | None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hwmgr import allocate, claims, driver
 from hwmgr.errors import DeviceBusy
 from hwmgr.locate import here
-from hwmgr.model import USERSPACE_DRIVERS, Before, Kind, PciAddress
+from hwmgr.model import USERSPACE_DRIVERS, Before, Kind, PciAddress, describe
 from hwmgr.pci import find_pf, find_vf, list_vfs, pf_named
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def _select_pf(node: Node, request: AttachRequest, pf: PF) -> Chosen:
         record = node.journal.read(vf.address)
         claim = claims.claimed_by(node.state, vf.address)
         if record is not None and allocate.owner_alive(node, record):
-            holder = allocate.describe(record)
+            holder = describe(record)
         elif claim is not None and claims.is_live(claim):
             holder = f"namespace {claim}"
         elif vf.driver is not None and not vf.netdevs and vf.driver not in USERSPACE_DRIVERS:

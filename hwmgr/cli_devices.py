@@ -7,12 +7,12 @@ from typing import Annotated
 import typer
 
 from hwmgr import cli_complete, cli_views
+from hwmgr.cli_listing import Wanted, show_pfs, show_vfs
 from hwmgr.cli_options import (
     AddressArgument,
     ForceOption,
     OutputOption,
     address_of,
-    full_address,
     session_of,
 )
 from hwmgr.errors import NoSuchDevice
@@ -25,17 +25,7 @@ vf_app = typer.Typer(help="Virtual functions.", rich_markup_mode=None)
 @pf_app.command("list", epilog="Example: hwmgr pf list -o wide")
 def _pf_list(context: typer.Context, output: OutputOption = None) -> None:
     """List the physical functions with SR-IOV, and how many of their VFs are free."""
-    from hwmgr.inventory import pf_inventory
-
-    session = session_of(context)
-    with session.busy("reading devices"):
-        found = pf_inventory(session.node())
-    session.show(
-        [cli_views.pf_row(i) for i in found],
-        cli_views.PF_COLUMNS,
-        output,
-        data=[cli_views.pf_view(i) for i in found],
-    )
+    show_pfs(session_of(context), output)
 
 
 @vf_app.command("list", epilog="Example: hwmgr vf list --pf enp1s0 --state leaked -o wide")
@@ -57,24 +47,7 @@ def _vf_list(
     output: OutputOption = None,
 ) -> None:
     """List the virtual functions: state, owner, driver, settings."""
-    from hwmgr.inventory import inventory
-    from hwmgr.pci import pf_named
-
-    session = session_of(context)
-    node = session.node()
-    with session.busy("reading devices"):
-        pfs = None if pf is None else [pf_named(node.sysfs, full_address(pf) or pf)]
-        found = inventory(node, pfs)
-    if state is not None:
-        found = [i for i in found if i.state is state]
-    if driver is not None:
-        found = [i for i in found if (i.vf.driver or "none") == driver]
-    session.show(
-        [cli_views.vf_row(i) for i in found],
-        cli_views.VF_COLUMNS,
-        output,
-        data=[cli_views.vf_view(i) for i in found],
-    )
+    show_vfs(session_of(context), output, Wanted(pf, state, driver))
 
 
 @vf_app.command("show", epilog="Example: hwmgr vf show 01:10.0 -o json")

@@ -9,7 +9,7 @@ import typer
 from hwmgr import cli_complete
 from hwmgr.cli_output import Output
 from hwmgr.cli_session import Session
-from hwmgr.pci import parse_address
+from hwmgr.pci import full_address
 
 if TYPE_CHECKING:
     from hwmgr.model import PciAddress
@@ -33,11 +33,6 @@ def session_of(context: typer.Context) -> Session:
     if not isinstance(session, Session):
         raise TypeError("the command line was not started by hwmgr.cli.main()")
     return session
-
-
-def full_address(text: str) -> PciAddress | None:
-    """Return a PCI address, domain 0000 where none is given; None for what is no address."""
-    return parse_address(text) or parse_address(f"0000:{text}")
 
 
 def address_of(text: str) -> PciAddress:

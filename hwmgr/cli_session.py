@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sys
-import threading
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
@@ -46,6 +45,8 @@ class Session(Terminal):
         if not self.stderr.isatty():
             yield
             return
+        import threading
+
         said = threading.Event()
 
         def say() -> None:

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import os
-import shutil
 from typing import TYPE_CHECKING, TextIO
-
-import typer
 
 from hwmgr.cli_output import Column, Output, Screen, details, render
 from hwmgr.errors import HwmgrError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+
+    import typer
 
 
 class Terminal:
@@ -52,8 +51,10 @@ class Terminal:
     def _screen(self) -> Screen:
         if not self.stdout.isatty():
             return Screen()
+        from shutil import get_terminal_size
+
         plain = bool(self.environment.get("NO_COLOR")) or self.environment.get("TERM") == "dumb"
-        return Screen(shutil.get_terminal_size().columns, colour=not plain)
+        return Screen(get_terminal_size().columns, colour=not plain)
 
 
 def run_command(app: typer.Typer, words: list[str], terminal: Terminal) -> int:
@@ -61,11 +62,27 @@ def run_command(app: typer.Typer, words: list[str], terminal: Terminal) -> int:
 
     The terminal is the command's context object. Errors become one line.
     """
+    import typer
+
     command = typer.main.get_command(app)
+
+    def run() -> int:
+        try:
+            status = command.main(
+                words, prog_name=terminal.program, standalone_mode=False, obj=terminal
+            )
+        except typer.Abort:
+            return 1
+        return status if isinstance(status, int) else 0
+
+    return guarded(terminal, run)
+
+
+def guarded(terminal: Terminal, action: Callable[[], int]) -> int:
+    """Run what a command does; return its exit status, 1 or 2 where it raised. Errors become one
+    line."""
     try:
-        status = command.main(
-            words, prog_name=terminal.program, standalone_mode=False, obj=terminal
-        )
+        status = action()
         terminal.stdout.flush()
     except HwmgrError as error:
         terminal.complain("; ".join([error.message, *getattr(error, "__notes__", ())]))
@@ -73,8 +90,6 @@ def run_command(app: typer.Typer, words: list[str], terminal: Terminal) -> int:
     except BrokenPipeError:
         # The reader has seen enough; without this the interpreter would complain on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        return 1
-    except typer.Abort:
         return 1
     except Exception as error:  # noqa: BLE001 - the last line of defence: one line, no traceback
         explain = getattr(error, "format_message", None)
@@ -84,4 +99,4 @@ def run_command(app: typer.Typer, words: list[str], terminal: Terminal) -> int:
         hint = getattr(getattr(error, "ctx", None), "command_path", None) or terminal.program
         terminal.complain(f"{explain()} See '{hint} --help'.")
         return 2
-    return status if isinstance(status, int) else 0
+    return status

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from hwmgr.cli_output import Column
-from hwmgr.repair import Action
 from hwmgr.vfsettings import NO_MAC
 
 if TYPE_CHECKING:
@@ -233,6 +231,8 @@ def state_view(entry: SavedEntry) -> Json:
 
 def repair_view(step: RepairStep, evidence: str) -> Json:
     """Return a finding under the keys of ``repair``."""
+    from hwmgr.repair import Action
+
     lost = step.action in (Action.GIVE_BACK, Action.SET_ASIDE)
     return {
         "id": f"{str(step.action).replace(' ', '-')}:{step.subject}",
@@ -246,6 +246,8 @@ def repair_view(step: RepairStep, evidence: str) -> Json:
 
 def evidence(state: StateDir, step: RepairStep) -> str:
     """Return the path of the file that shows a finding."""
+    from hwmgr.repair import Action
+
     if step.action in (Action.RUN_CALL, Action.SET_CALL_ASIDE):
         return state.path("spool", step.subject)
     if step.action is Action.UNCLAIM:
@@ -255,4 +257,6 @@ def evidence(state: StateDir, step: RepairStep) -> str:
 
 def rfc3339(seconds: float) -> str:
     """Return seconds since the epoch as RFC 3339 in UTC, to the second."""
+    from datetime import UTC, datetime
+
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -207,6 +207,13 @@ class Record:
         return (self.owner.container_id, self.owner.ifname) == (container_id, ifname)
 
 
+def describe(record: Record) -> str:
+    """Name an owner for people: pod if known, container and interface."""
+    owner = record.owner
+    pod = f"pod {owner.pod_namespace}/{owner.pod_name}, " if owner.pod_name else ""
+    return f"{pod}container {owner.container_id[:13]} as {owner.ifname}"
+
+
 @dataclass(frozen=True, slots=True)
 class DpdkRequest:
     """Which userspace driver a VF is to have, and by which program it is bound.

@@ -32,6 +32,11 @@ def parse_address(text: str) -> PciAddress | None:
     return PciAddress(text.lower()) if int(device, 16) < 32 else None
 
 
+def full_address(text: str) -> PciAddress | None:
+    """Return ``text`` as a PCI address, domain 0000 where none is given; None when it is none."""
+    return parse_address(text) or parse_address(f"0000:{text}")
+
+
 def device_path(address: str, attribute: str = "") -> str:
     """Return the sysfs path of a function, or of one of its attributes."""
     return f"{_DEVICES}/{address}/{attribute}" if attribute else f"{_DEVICES}/{address}"
@@ -90,12 +95,14 @@ def find_vf(sysfs: Sysfs, address: str) -> VF:
 
 def find_pf(sysfs: Sysfs, address: str) -> PF:
     """Read one PF; raises NoSuchDevice when the function is absent or cannot have VFs."""
-    with sysfs.folder(device_path(address)) as folder:
-        pf = None if folder is None else _read_pf(sysfs, folder, PciAddress(address))
-        if pf is None:
-            what = "no such PF" if folder is None else "it has no SR-IOV capability"
-            raise NoSuchDevice(address, what)
-        return pf
+    folder = sysfs.folder(device_path(address))
+    if folder is None:
+        raise NoSuchDevice(address, "no such PF")
+    with folder:
+        pf = _read_pf(sysfs, folder, PciAddress(address))
+    if pf is None:
+        raise NoSuchDevice(address, "it has no SR-IOV capability")
+    return pf
 
 
 def pf_named(sysfs: Sysfs, name: str) -> PF:
@@ -125,19 +132,25 @@ def survey(sysfs: Sysfs, *, with_vfs: bool = True) -> Iterator[tuple[PF, list[VF
     for address in sorted(sysfs.names(_DEVICES), key=address_key):
         if address in seen:
             continue
-        with sysfs.folder(device_path(address)) as folder:
-            pf = None if folder is None else _read_pf(sysfs, folder, PciAddress(address))
-            if folder is None or pf is None:
-                continue
-            vfs = _vf_links(folder)
+        folder = sysfs.folder(device_path(address))
+        if folder is None:
+            continue
+        with folder:
+            pf = _read_pf(sysfs, folder, PciAddress(address))
+            vfs = [] if pf is None else _vf_links(folder)
+        if pf is None:
+            continue
         seen.update(vf for _index, vf in vfs)
         yield pf, _read_vfs(sysfs, pf.address, vfs) if with_vfs else []
 
 
 def list_vfs(sysfs: Sysfs, pf: PciAddress) -> list[VF]:
     """Return the VFs of a PF in the order of their index."""
-    with sysfs.folder(device_path(pf)) as folder:
-        vfs = [] if folder is None else _vf_links(folder)
+    folder = sysfs.folder(device_path(pf))
+    if folder is None:
+        return []
+    with folder:
+        vfs = _vf_links(folder)
     return _read_vfs(sysfs, pf, vfs)
 
 
@@ -176,10 +189,11 @@ def _read_pf(sysfs: Sysfs, folder: Folder, address: PciAddress) -> PF | None:
 
 
 def _read_vf(sysfs: Sysfs, address: PciAddress, pf: PciAddress, index: int) -> VF:
-    with sysfs.folder(device_path(address)) as folder:
-        if folder is None:
-            # Removed since its PF's folder was listed.
-            return VF(address, pf, index, None, None, (), "", "", None, None)
+    folder = sysfs.folder(device_path(address))
+    if folder is None:
+        # Removed since its PF's folder was listed.
+        return VF(address, pf, index, None, None, (), "", "", None, None)
+    with folder:
         return VF(
             address=address,
             pf_address=pf,

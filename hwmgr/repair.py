@@ -8,9 +8,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from hwmgr import claims
-from hwmgr.allocate import describe, owner_alive
+from hwmgr.allocate import owner_alive
 from hwmgr.errors import HwmgrError, LockTimeout, RecordTorn, UndoIncomplete
-from hwmgr.model import PciAddress, Stage
+from hwmgr.model import PciAddress, Stage, describe
 from hwmgr.pci import device_path, parse_address
 from hwmgr.restore import give_up
 

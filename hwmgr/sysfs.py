@@ -3,13 +3,8 @@
 from __future__ import annotations
 
 import os
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 from hwmgr.errors import SysfsError
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 # An attribute is a page at most (Documentation/filesystems/sysfs.rst), 64 KiB on some machines.
 _LONGEST = 65536
@@ -84,24 +79,20 @@ class Sysfs:
         """Tell whether a path exists (a dangling link does not)."""
         return os.path.exists(f"{self.root}/{path}")
 
-    @contextmanager
-    def folder(self, path: str) -> Iterator[Folder | None]:
+    def folder(self, path: str) -> Folder | None:
         """Open a folder whose attributes are read one after the other; None when it is absent.
 
         The way to the folder is looked up once, which is half the cost of reading an attribute.
+        To be closed by the caller, as by ``with``.
         """
         full = f"{self.root}/{path}"
         try:
             fd = os.open(full, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         except (FileNotFoundError, NotADirectoryError):
-            yield None
-            return
+            return None
         except OSError as error:
             raise SysfsError("open", full, error.errno or 0) from error
-        try:
-            yield Folder(full, fd)
-        finally:
-            os.close(fd)
+        return Folder(full, fd)
 
 
 class Folder:
@@ -112,6 +103,12 @@ class Folder:
     def __init__(self, path: str, fd: int) -> None:
         self._path = path
         self._fd = fd
+
+    def __enter__(self) -> Folder:
+        return self
+
+    def __exit__(self, *_raised: object) -> None:
+        os.close(self._fd)
 
     def read(self, name: str) -> str | None:
         """See Sysfs.read."""

@@ -6,9 +6,8 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hwmgr.allocate import describe
 from hwmgr.driver import BIFURCATED_DRIVERS
-from hwmgr.model import USERSPACE_DRIVERS, Kind, LinkState, Stage, VFState
+from hwmgr.model import USERSPACE_DRIVERS, Kind, LinkState, Stage, VFState, describe
 
 if TYPE_CHECKING:
     from hwmgr.model import VF, Record, VFSettings

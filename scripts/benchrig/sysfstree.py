@@ -1,10 +1,16 @@
 """Writes the sysfs tree of a node with many VFs: some hundred thousand files within seconds."""
 
+from __future__ import annotations
+
 import argparse
 import errno
 import os
 import sys
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 _MAC = "02:00:5e:{0:02x}:{1:02x}:{2:02x}"
 
@@ -16,11 +22,11 @@ class Size:
     pfs: int = 16
     vfs: int = 64
 
-    def pf(self, number):
+    def pf(self, number: int) -> str:
         """Return the address of a PF; each has two buses, for up to 488 VFs cross into the next."""
         return f"0000:{2 * number + 1:02x}:00.0"
 
-    def vf(self, number, index):
+    def vf(self, number: int, index: int) -> str:
         """Return the address of a VF: offset 16, stride 1."""
         rid = ((2 * number + 1) << 8) + 16 + index
         return f"0000:{rid >> 8:02x}:{(rid >> 3) & 31:02x}.{rid & 7}"
@@ -33,17 +39,17 @@ class _Writer:
     16,384 VFs. So the tree is for reading, or for writers that replace a file by renaming.
     """
 
-    def __init__(self, root):
+    def __init__(self, root: str) -> None:
         self.root = root
-        self._folders = set()
-        self._same = {}
+        self._folders: set[str] = set()
+        self._same: dict[object, str] = {}
 
-    def folder(self, path):
+    def folder(self, path: str) -> None:
         if path not in self._folders:
             os.makedirs(f"{self.root}/{path}", exist_ok=True)
             self._folders.add(path)
 
-    def put(self, path, value):
+    def put(self, path: str, value: object) -> None:
         full = f"{self.root}/{path}"
         twin = self._same.get(value)
         if twin is not None and linked(twin, full):
@@ -52,18 +58,18 @@ class _Writer:
             file.write(f"{value}\n".encode())
         self._same[value] = full
 
-    def fill(self, home, values):
+    def fill(self, home: str, values: Mapping[str, object]) -> None:
         self.folder(home)
         for name, value in values.items():
             self.put(f"{home}/{name}", value)
 
-    def link(self, path, target):
+    def link(self, path: str, target: str) -> None:
         """Link two places below the root, both given without links on their way."""
         up = "../" * path.count("/")
         os.symlink(up + target, f"{self.root}/{path}")
 
 
-def linked(twin, full):
+def linked(twin: str, full: str) -> bool:
     """Make a hard link; False where the file system allows no more names of one file (EMLINK)."""
     try:
         os.link(twin, full)
@@ -74,7 +80,7 @@ def linked(twin, full):
     return True
 
 
-def write_tree(root, size=Size()):
+def write_tree(root: str, size: Size = Size()) -> None:
     """Write the tree to ``root``, an absent or empty folder. Raises FileExistsError."""
     if os.path.isdir(root) and os.listdir(root):
         raise FileExistsError(f"{root} is not empty: name a folder that is")
@@ -110,7 +116,7 @@ def write_tree(root, size=Size()):
             made += 1
 
 
-def _function(writer, address, device, driver, number):
+def _function(writer: _Writer, address: str, device: str, driver: str, number: int) -> str:
     home = f"devices/pci0000:00/{address}"
     writer.fill(
         home,
@@ -136,7 +142,7 @@ def _function(writer, address, device, driver, number):
     return home
 
 
-def _netdev(writer, home, name, number):
+def _netdev(writer: _Writer, home: str, name: str, number: int) -> None:
     # Far above the indices of the machine that reads the tree.
     index = 1_000_000 + number
     folder = f"{home}/net/{name}"
@@ -160,7 +166,7 @@ def _netdev(writer, home, name, number):
     writer.link(f"class/net/{name}", folder)
 
 
-def main(arguments):
+def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="scripts/make-sysfs", description=__doc__)
     parser.add_argument(
         "folder", metavar="DIR", help="root of the tree (for --sysfs); tmpfs is best"

@@ -3,12 +3,23 @@
 ``python3 walk.py ROOT`` prints how many VFs it saw, to be timed as a whole process.
 """
 
+from __future__ import annotations
+
 import os
 import sys
 
+TYPE_CHECKING = False  # typing takes as long to import as a tenth of the walk
 
-def walk(root):
-    """Return a tuple of raw values for each VF, PF by PF, in the order of the index.
+
+if TYPE_CHECKING:
+    # driver, driver_override, netdevs (name, alias, master), vendor, device, NUMA node, IOMMU group
+    _Netdev = tuple[str, str | None, str | None]
+    _Text = str | None
+    _Function = tuple[_Text, _Text, list[_Netdev], _Text, _Text, _Text, _Text]
+
+
+def walk(root: str) -> list[tuple[str, str, _Function]]:
+    """Return PF, address and raw values of each VF, PF by PF, in the order of the index.
 
     Reads what ``hwmgr vf list`` shows from sysfs and what decides on a VF's state, each once:
     links ``driver``, ``iommu_group`` and ``virtfn<N>``, attributes ``driver_override``, ``vendor``,
@@ -16,8 +27,8 @@ def walk(root):
     ``master``. Functions already seen as VFs are not looked at for ``sriov_totalvfs`` again.
     """
     devices = f"{root}/bus/pci/devices"
-    found = []
-    seen = set()
+    found: list[tuple[str, str, _Function]] = []
+    seen: set[str] = set()
     for address in sorted(os.listdir(devices)):
         if address in seen:
             continue
@@ -30,12 +41,12 @@ def walk(root):
         for link in sorted(links, key=lambda name: int(name[6:])):
             vf = os.path.basename(os.readlink(f"{home}/{link}"))
             seen.add(vf)
-            found.append((vf, *_function(f"{devices}/{vf}")))
+            found.append((address, vf, _function(f"{devices}/{vf}")))
     return found
 
 
-def _function(home):
-    netdevs = []
+def _function(home: str) -> _Function:
+    netdevs: list[_Netdev] = []
     try:
         for name in os.listdir(f"{home}/net"):
             netdev = f"{home}/net/{name}"
@@ -53,7 +64,7 @@ def _function(home):
     )
 
 
-def _read(path):
+def _read(path: str) -> str | None:
     try:
         fd = os.open(path, os.O_RDONLY)
     except FileNotFoundError:
@@ -64,7 +75,7 @@ def _read(path):
         os.close(fd)
 
 
-def _link(path):
+def _link(path: str) -> str | None:
     try:
         return os.path.basename(os.readlink(path))
     except FileNotFoundError:

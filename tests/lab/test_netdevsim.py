@@ -16,7 +16,7 @@ from hwmgr import vfsettings
 from hwmgr.errors import NetlinkError
 from hwmgr.model import LinkState, VFSettings, VlanProto
 from hwmgr.netlink import KernelNetlink
-from tests.lab import forked
+from tests.lab import bypyroute, forked
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -63,6 +63,7 @@ def test_every_setting_there_and_back(pf_name: str) -> None:
         vfsettings.apply(forked.node(), links, pf.index, 2, EVERYTHING)
         now = links.vf_settings(pf.index)
         assert now[2] == EVERYTHING
+        assert now == bypyroute.vf_settings(pf.index)
         assert {i: s for i, s in now.items() if i != 2} == {
             i: s for i, s in before.items() if i != 2
         }

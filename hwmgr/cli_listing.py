@@ -1,0 +1,55 @@
+"""The listings ``pf list`` and ``vf list``, whoever parsed the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hwmgr import cli_views
+from hwmgr.inventory import inventory, pf_inventory
+from hwmgr.pci import full_address, pf_named
+
+if TYPE_CHECKING:
+    from hwmgr.cli_output import Output
+    from hwmgr.cli_session import Session
+    from hwmgr.model import VFState
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which VFs to list; None is any. ``pf`` is a name or address, driver ``none`` stands for no
+    driver."""
+
+    pf: str | None = None
+    state: VFState | None = None
+    driver: str | None = None
+
+
+def show_pfs(session: Session, output: Output | None) -> None:
+    """List the PFs. Raises HwmgrError."""
+    with session.busy("reading devices"):
+        found = pf_inventory(session.node())
+    session.show(
+        [cli_views.pf_row(i) for i in found],
+        cli_views.PF_COLUMNS,
+        output,
+        data=[cli_views.pf_view(i) for i in found],
+    )
+
+
+def show_vfs(session: Session, output: Output | None, wanted: Wanted) -> None:
+    """List the VFs that are wanted. Raises HwmgrError."""
+    node = session.node()
+    with session.busy("reading devices"):
+        named = None if wanted.pf is None else full_address(wanted.pf) or wanted.pf
+        found = inventory(node, None if named is None else [pf_named(node.sysfs, named)])
+    if wanted.state is not None:
+        found = [i for i in found if i.state is wanted.state]
+    if wanted.driver is not None:
+        found = [i for i in found if (i.vf.driver or "none") == wanted.driver]
+    session.show(
+        [cli_views.vf_row(i) for i in found],
+        cli_views.VF_COLUMNS,
+        output,
+        data=[cli_views.vf_view(i) for i in found],
+    )
