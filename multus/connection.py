@@ -41,7 +41,7 @@ class Connection(asyncio.Protocol):
 
     ``admit`` looks at the client first: what it returns is why it may not speak to us, "" if it
     may. ``tell`` hears of clients that were turned away, ``received`` is done when the request is
-    here, or none will come.
+    here, or none will come. A request must be whole within ``seconds``.
     """
 
     def __init__(
@@ -50,11 +50,14 @@ class Connection(asyncio.Protocol):
         serve: Callable[[Request, Connection], None],
         tell: Callable[[str], None],
         received: asyncio.Future[None] | None = None,
+        *,
+        seconds: float = SEND_SECONDS,
     ) -> None:
         self._admit = admit
         self._serve = serve
         self._tell = tell
         self._received = received
+        self._seconds = seconds
         self._data = bytearray()
         self._head: frames.Head | httpwire.Head | None = None
         self._served = False
@@ -63,6 +66,7 @@ class Connection(asyncio.Protocol):
         self._late: asyncio.TimerHandle | None = None
         self._closed: asyncio.Future[bool] | None = None
         self._when_gone: Callable[[], None] | None = None
+        self._silent = False
         self.gone = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -75,7 +79,7 @@ class Connection(asyncio.Protocol):
             self._tell(refused)
             self._transport.abort()
             return
-        self._late = loop.call_later(SEND_SECONDS, self._too_late)
+        self._late = loop.call_later(self._seconds, self._too_late)
 
     def data_received(self, data: bytes) -> None:
         """See asyncio.Protocol. What follows a request is nobody's."""
@@ -104,6 +108,7 @@ class Connection(asyncio.Protocol):
             self._end(read=True)
         elif self._hung_up():
             self._lost()
+        self._silent = True
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -123,7 +128,8 @@ class Connection(asyncio.Protocol):
         """Send the answer; tells whether the client took it.
 
         A client that closes with the answer unread resets the connection (unix(7)); one that stays
-        is believed to have read it.
+        is believed to have read it, and so is one that had stopped sending before: of its end nothing
+        can be heard any more.
         """
         if self.gone or self._transport is None or self._closed is None:
             return False
@@ -134,9 +140,10 @@ class Connection(asyncio.Protocol):
         self._transport.write(data)
         if self._transport.can_write_eof():
             self._transport.write_eof()
-        done, _ = await asyncio.wait([self._closed], timeout=READ_SECONDS)
+        if not self._silent:
+            await asyncio.wait([self._closed], timeout=READ_SECONDS)
         self._transport.close()
-        return self._closed.result() if done else True
+        return self._closed.result() if self._closed.done() else True
 
     def send(self, data: bytes) -> None:
         """Send an answer whose fate does not matter, and close."""
@@ -178,7 +185,7 @@ class Connection(asyncio.Protocol):
         self.send(httpwire.text_answer(error.status, error.text))
 
     def _too_late(self) -> None:
-        self._tell(f"a client sent no whole call within {SEND_SECONDS:.0f} s")
+        self._tell(f"a client sent no whole call within {self._seconds:g} s")
         if self._data and self._data[:1] != frames.MAGIC[:1]:
             self.send(httpwire.text_answer(HTTPStatus.REQUEST_TIMEOUT, "the request is too slow"))
         self._close()

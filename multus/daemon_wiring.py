@@ -31,6 +31,7 @@ from multus.measured import MeasuredPlugin
 from multus.namespaces import KernelNamespaces
 from multus.orphans import KernelOrphans
 from multus.routes import KernelRoutes
+from multus.single import Single
 from multus.skel import Process, serve
 from multus.spooled import LeftCalls
 from multus.sriov_commands import SriovCommands
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
     from multus.config import LogConfig
     from multus.daemonconf import DaemonFile
     from multus.delegates import PluginRunner
+    from multus.jsonfields import Json
     from multus.logs import Log
     from multus.metrics import Metrics
     from multus.skel import Commands
@@ -107,17 +109,23 @@ class Workshop:
         )
         self._base = self._lasting(self.node, connect)
 
-    def run(self, call: Call, caller: Caller) -> tuple[int, bytes, bytes]:
-        """Run a call; returns exit status, standard output and standard error."""
+    def run(self, call: Call, caller: Caller, wish: Json | None = None) -> tuple[int, bytes, bytes]:
+        """Run a call; returns exit status, standard output and standard error.
+
+        With a ``wish`` its input is one delegate's configuration, see multus.single.
+        """
         env = inherited(call.env)
         stdout, stderr = io.StringIO(), io.StringIO()
-        process = Process(env, io.BytesIO(self._stdin(call)), stdout, stderr)
+        stdin = self._stdin(call) if wish is None else call.stdin
+
+        def commands() -> Commands:
+            if wish is not None:
+                return Single(self.doors(env, stderr, caller), wish, self._file.keys or {})
+            return self._commands(call.program, env, stderr, caller)
+
+        process = Process(env, io.BytesIO(stdin), stdout, stderr)
         try:
-            status = serve(
-                process,
-                lambda: self._commands(call.program, env, stderr, caller),
-                caller.notes.complain,
-            )
+            status = serve(process, commands, caller.notes.complain)
         except SystemExit as error:
             self._die(str(error))
         return status, _bytes(stdout), _bytes(stderr)

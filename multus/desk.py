@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from multus.connection import Connection, Request
     from multus.daemon_wiring import Caller, Workshop
+    from multus.jsonfields import Json
     from multus.metrics import Metrics
     from multus.service import Service
 
@@ -100,12 +101,12 @@ class Desk:
         else:
             self._begin(self._service.serve(self._job(call), client, encode_answer), client)
 
-    def _job(self, call: Call) -> Job:
+    def _job(self, call: Call, wish: Json | None = None) -> Job:
         def run(caller: Caller) -> Answer:
-            return Answer(*self._workshop.run(call, caller))
+            return Answer(*self._workshop.run(call, caller, wish))
 
         def undo(caller: Caller) -> Answer:
-            return Answer(*self._workshop.run(taken_back(call), caller))
+            return Answer(*self._workshop.run(taken_back(call), caller, wish))
 
         return Job(call, run, undo)
 
@@ -115,20 +116,22 @@ class Desk:
             return
         try:
             asked = gowire.read_request(request.body)
-            job = self._go_job(asked)
+            job = self._go_job(asked, single=request.path == "/delegate")
         except gowire.RequestError as error:
             client.send(httpwire.text_answer(HTTPStatus.BAD_REQUEST, str(error)))
             return
         self._begin(self._service.serve(job, client, go_answer), client)
 
-    def _go_job(self, asked: gowire.GoRequest) -> Job:
+    def _go_job(self, asked: gowire.GoRequest, *, single: bool) -> Job:
         about = gowire.named(asked.env)
         if about.command == "ADD" and asked.env["CNI_ARGS"]:
             gowire.pairs(asked.env["CNI_ARGS"])
         env = {"CNI_PATH": _USUAL_PLUGIN_FOLDER, **asked.env}
         if about.ifname:
             env["CNI_IFNAME"] = about.ifname
-        return self._job(Call("multus", env, asked.config))
+        return self._job(
+            Call("multus", env, asked.config), (asked.attributes or {}) if single else None
+        )
 
     def _begin(self, work: Coroutine[object, object, None], client: Connection) -> None:
         task = asyncio.get_running_loop().create_task(work)

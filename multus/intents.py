@@ -92,6 +92,10 @@ class Record:
         """Return the record with one step struck: it holds nothing any more."""
         return replace(self, steps=self.steps[:index] + self.steps[index + 1 :])
 
+    def complete(self) -> bool:
+        """Tell whether no step is half-way: one may have been added to the others later."""
+        return all(step.state is StepState.ADDED for step in self.steps)
+
     def held(self) -> list[int]:
         """Return the steps that may have had effects, in the order in which they began."""
         return [i for i, step in enumerate(self.steps) if step.state is not StepState.INTENDED]

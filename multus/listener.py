@@ -8,6 +8,7 @@ import os
 import socket
 import stat
 import struct
+from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ class SocketError(ValueError):
 
 
 class Listener:
-    """A listening unix socket. ``close`` takes its file away, unless it is the manager's."""
+    """A listening unix socket. ``hide`` takes its file away, unless it is the manager's."""
 
     def __init__(self, sock: socket.socket, path: str, lock: int | None) -> None:
         self.sock = sock
@@ -42,25 +43,25 @@ class Listener:
     @classmethod
     def at(cls, path: str) -> Listener:
         """Make the socket; one that a dead daemon left is replaced. Raises SocketError."""
-        try:
-            _make_folder(os.path.dirname(path))
-            lock = _lock(f"{path}.lock")
-        except OSError as error:
-            raise SocketError(f"{error.filename or path}: {error.strerror}") from error
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
-        try:
-            _remove_stale(path)
-            before = os.umask(0o177)
+        with ExitStack() as undo:
             try:
-                sock.bind(path)
-            finally:
-                os.umask(before)
-            sock.listen(backlog())
+                _make_folder(os.path.dirname(path))
+                lock = _lock(f"{path}.lock")
+                undo.callback(os.close, lock)
+                _remove_stale(path)
+                sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+                undo.callback(sock.close)
+                before = os.umask(0o177)
+                try:
+                    sock.bind(path)
+                finally:
+                    os.umask(before)
+                sock.listen(backlog())
+            except OSError as error:
+                why = error.strerror or str(error)
+                raise SocketError(f"{error.filename or path}: {why}") from error
             sock.setblocking(False)
-        except OSError as error:
-            sock.close()
-            os.close(lock)
-            raise SocketError(f"{path}: {error.strerror or error}") from error
+            undo.pop_all()
         return cls(sock, path, lock)
 
     def hide(self) -> None:

@@ -62,7 +62,7 @@ class Undo:
         With nothing left, the record and the scratch are gone; otherwise the record stays.
         """
         outcome = Undone([], [])
-        whole = record.phase is Phase.ATTACHED
+        whole = record.phase is Phase.ATTACHED and record.complete()
         if not whole and (ended := self._doors.orphans.end(record.container_id)):
             self._log.problem(f"{record.container_id}: ended {ended} plugins of a killed call")
         record = self._saved_as(replace(record, phase=Phase.DELETING))
@@ -76,7 +76,7 @@ class Undo:
                 attachment=replace(record.steps[index].attachment, netns=netns),
             )
             try:
-                excused = self._delete(step, deadline)
+                excused = self.delete(step, deadline)
             except (CNIError, HwmgrError, ValueError) as error:
                 outcome.problems.append(to_cni(error))
             else:
@@ -105,7 +105,8 @@ class Undo:
         except (ResultError, FieldError):
             return None
 
-    def _delete(self, step: Step, deadline: float) -> list[CNIError]:
+    def delete(self, step: Step, deadline: float) -> list[CNIError]:
+        """Undo one delegate and forget its result; returns what is excused. Raises CNIError."""
         item = step.attachment
         excused = self._doors.chains.delete(
             item, self._path, deadline, self.result_of(item), step.failed_at

@@ -54,23 +54,35 @@ class RunningDaemon:
 
     def start(self) -> None:
         """Start it and wait until it listens: it says so on a socket as systemd's."""
+        assert self.process is None or self.process.poll() is not None
         notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
         path = self.root / "notify"
         path.unlink(missing_ok=True)
         notify.bind(str(path))
         notify.settimeout(READY_SECONDS)
-        self.process = subprocess.Popen(
-            ["ip", "netns", "exec", self.node.host, sys.executable, "-m", MODULE, *self._options],
-            env={
-                "PATH": os.environ["PATH"],
-                "PYTHONPATH": str(ROOT),
-                "HWMGR_STATE_DIR": str(self.node.state_dir),
-                "HWMGR_CONFIG": str(self._config),
-                "NOTIFY_SOCKET": str(path),
-            },
-        )
+        env = {**self._env(), "NOTIFY_SOCKET": str(path)}
+        self.process = subprocess.Popen(self._argv(), env=env)
         with notify:
             assert notify.recv(64) == b"READY=1"
+
+    def run_to_end(self) -> Done:
+        """Run one that is expected to end by itself."""
+        done = subprocess.run(
+            self._argv(), env=self._env(), capture_output=True, text=True, check=False
+        )
+        return Done(done.returncode, done.stdout, done.stderr)
+
+    def _argv(self) -> list[str]:
+        inside = ["ip", "netns", "exec", self.node.host]
+        return [*inside, sys.executable, "-m", MODULE, *self._options]
+
+    def _env(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": str(ROOT),
+            "HWMGR_STATE_DIR": str(self.node.state_dir),
+            "HWMGR_CONFIG": str(self._config),
+        }
 
     @property
     def pid(self) -> int:
@@ -86,6 +98,11 @@ class RunningDaemon:
         """Ask it to end; returns the exit status."""
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
+        return self.wait(seconds)
+
+    def wait(self, seconds: float = 30.0) -> int:
+        """Wait for its end; returns the exit status."""
+        assert self.process is not None
         return self.process.wait(seconds)
 
     def close(self) -> None:
@@ -123,7 +140,11 @@ class RunningDaemon:
         whole = {**self.node.env(command, container_id, ifname), **env}
         stdin = json.dumps(self.whole(conf)).encode()
         sock = self.connect()
-        sock.sendall(frames.encode_call(frames.Call(program, whole, stdin)))
+        try:
+            sock.sendall(frames.encode_call(frames.Call(program, whole, stdin)))
+        except OSError:
+            sock.close()
+            raise
         return sock
 
     def whole(self, conf: Mapping[str, Any]) -> dict[str, Any]:
@@ -133,7 +154,11 @@ class RunningDaemon:
     def connect(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(60.0)
-        sock.connect(self.socket)
+        try:
+            sock.connect(self.socket)
+        except OSError:
+            sock.close()
+            raise
         return sock
 
     def http(self, method: str, path: str, body: bytes | None = None) -> Http:

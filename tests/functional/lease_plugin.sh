@@ -2,6 +2,7 @@
 # A CNI plugin that holds one thing: a file for each attachment. LEASES is its folder.
 # <type>.fail beside the files makes ADD fail after it took its lease, <type>.hang makes it hang,
 # <type>.one has ADD fail with code 11 while there is another lease.
+# <type>.gate is a pipe that it reads a line from.
 conf=$(cat)
 me=$(basename "$0")
 lease="$LEASES/$me-$CNI_CONTAINERID-$CNI_IFNAME"
@@ -16,6 +17,7 @@ ADD)
     : > "$lease"
     [ ! -e "$LEASES.$me.fail" ] || { echo '{"code": 100, "msg": "told to fail"}'; exit 1; }
     [ ! -e "$LEASES.$me.hang" ] || sleep 600
+    [ ! -e "$LEASES.$me.gate" ] || read -r _ < "$LEASES.$me.gate"
     printf '{"interfaces": [{"name": "%s", "sandbox": "%s"}]}' "$CNI_IFNAME" "$CNI_NETNS" ;;
 DEL)
     [ ! -e "$LEASES.$me.nodel" ] || { echo '{"code": 101, "msg": "told to keep"}'; exit 1; }

@@ -143,12 +143,17 @@ class Node:
         path = Path(f"{self.leases}.{plugin}.{what}")
         path.touch() if on else path.unlink()
 
+    def slow(self, plugin: str, gate: Path) -> None:
+        """Have a lease plugin's ADD, once it has its lease, wait for a line in a pipe."""
+        Path(f"{self.leases}.{plugin}.gate").symlink_to(gate)
+
     def assert_clean(self) -> None:
         """Assert that nothing is held any more: no link, no address, no lease, no record."""
         assert set(self.links(self.pod)) == {"lo"}
         veths = [name for name in self.links(self.host) if name.startswith("veth")]
         assert veths == []
-        assert self.saved() == []
+        saved = self.saved()
+        assert saved == [], saved
 
     def bridge(self, name: str = "br", subnet: str = "10.55.0.0/24", **more: Any) -> dict[str, Any]:
         """Return a bridge delegate with addresses from host-local."""

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import json
+import os
+import signal
+import threading
+from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from tests.functional.daemon import RunningDaemon
+from hwmgr import frames
+from tests.functional.daemon import RunningDaemon, eventually, read_all
 from tests.functional.node import Node, make_node
 
 if TYPE_CHECKING:
@@ -69,3 +75,183 @@ def test_what_the_daemon_does_thin_can_undo(node: Node, daemon: RunningDaemon) -
     assert node.cni("ADD", conf(node)).rc == 0
     assert daemon.call("DEL", conf(node)).rc == 0
     node.assert_clean()
+
+
+def plugged(node: Node, name: str = "lst2", plugin: str = "leasec") -> dict[str, Any]:
+    return {"name": name, "cniVersion": "1.0.0", "type": plugin}
+
+
+def file(node: Node, **more: Any) -> str:
+    path = node.root / "daemon.json"
+    path.write_text(json.dumps({"cniDir": str(node.cni_dir), "binDir": str(node.bin), **more}))
+    return str(path)
+
+
+@pytest.fixture
+def plugging(node: Node) -> Iterator[RunningDaemon]:
+    running = RunningDaemon(node, "", "--config", file(node))
+    running.start()
+    try:
+        yield running
+    finally:
+        running.close()
+
+
+def test_a_network_more_goes_with_the_pod(node: Node, plugging: RunningDaemon) -> None:
+    before = plugging.call("ADD", conf(node))
+    assert before.rc == 0, before
+    wish = {"ips": None, "mac": "", "cni-args": None}
+    done = plugging.go(
+        "ADD", plugged(node), ifname="net9", path="/delegate", interfaceAttributes=wish
+    )
+    assert done.status == 200, done
+    assert done.json["Result"]["interfaces"][0]["name"] == "net9"
+    assert (node.leases / "leasec-c1-net9").exists()
+    again = plugging.go("ADD", plugged(node), ifname="net9", path="/delegate")
+    assert "attached already" in again.json["msg"]
+    assert plugging.go("CHECK", plugged(node), ifname="net9", path="/delegate").status == 200
+    assert plugging.call("CHECK", conf(node)).rc == 0
+    assert node.log()[-1] == "CHECK leasec net9"
+    assert plugging.call("DEL", conf(node)).rc == 0
+    node.assert_clean()
+
+
+def test_a_network_more_is_taken_away_alone(node: Node, plugging: RunningDaemon) -> None:
+    assert plugging.call("ADD", conf(node)).rc == 0
+    assert plugging.go("ADD", plugged(node), ifname="net9", path="/delegate").status == 200
+    assert plugging.go("DEL", plugged(node), ifname="net9", path="/delegate").status == 200
+    assert not (node.leases / "leasec-c1-net9").exists()
+    assert plugging.call("CHECK", conf(node)).rc == 0
+    assert plugging.go("DEL", plugged(node), ifname="net9", path="/delegate").status == 200
+    assert plugging.call("DEL", conf(node)).rc == 0
+    node.assert_clean()
+
+
+def test_a_network_more_that_fails_leaves_the_others(node: Node, plugging: RunningDaemon) -> None:
+    assert plugging.call("ADD", conf(node)).rc == 0
+    node.tell("leasec", "fail")
+    failed = plugging.go("ADD", plugged(node), ifname="net9", path="/delegate")
+    assert (failed.status, failed.json["code"]) == (400, 100)
+    assert not (node.leases / "leasec-c1-net9").exists()
+    node.tell("leasec", "fail", on=False)
+    assert plugging.go("ADD", plugged(node), ifname="net9", path="/delegate").status == 200
+    assert plugging.call("DEL", conf(node)).rc == 0
+    node.assert_clean()
+
+
+def test_a_network_more_for_a_container_that_nobody_knows(
+    node: Node, plugging: RunningDaemon
+) -> None:
+    assert plugging.go("ADD", plugged(node), ifname="net9", path="/delegate").status == 200
+    assert plugging.go("STATUS", plugged(node), path="/delegate").status == 400  # 1.0.0 has none
+    assert plugging.go("DEL", plugged(node), ifname="net9", path="/delegate").status == 200
+    node.assert_clean()
+
+
+def test_the_daemon_killed_while_it_plugs(node: Node, plugging: RunningDaemon) -> None:
+    assert plugging.call("ADD", conf(node)).rc == 0
+    node.tell("leasec", "hang")
+    with pytest.raises((OSError, ValueError, IndexError)), kill_when(node, plugging):
+        plugging.go("ADD", plugged(node), ifname="net9", path="/delegate")
+    node.tell("leasec", "hang", on=False)
+    plugging.start()
+    assert plugging.call("DEL", conf(node)).rc == 0
+    node.assert_clean()
+
+
+@contextmanager
+def kill_when(node: Node, daemon: RunningDaemon) -> Iterator[None]:
+    """Kill the daemon when the third lease plugin has its lease."""
+    lease = node.leases / "leasec-c1-net9"
+
+    def kill() -> None:
+        eventually(lease.exists)
+        daemon.kill()
+
+    killer = threading.Thread(target=kill)
+    killer.start()
+    try:
+        yield
+    finally:
+        killer.join()
+
+
+def test_the_file_lies_over_every_call(node: Node) -> None:
+    daemon = RunningDaemon(node, "", "--config", file(node, delegates=[node.bridge()]))
+    daemon.start()
+    try:
+        assert daemon.call("ADD", {"cniVersion": "1.0.0", "delegates": []}).rc == 0
+        assert set(node.links(node.pod)) == {"lo", "eth0"}
+        assert daemon.call("DEL", {"cniVersion": "1.0.0"}).rc == 0
+        node.assert_clean()
+    finally:
+        daemon.close()
+
+
+def test_sigterm_ends_calls_first(node: Node) -> None:
+    daemon = RunningDaemon(node, "time_limits:\n  add: 8\n  delegate: 3\n")
+    daemon.start()
+    node.tell("leasea", "hang")
+    with ExitStack() as stack:
+        stack.callback(daemon.close)
+        early = stack.enter_context(daemon.connect())
+        running = stack.enter_context(daemon.begin("ADD", conf(node)))
+        eventually((node.leases / "leasea-c1-net1").exists)
+        waiting = stack.enter_context(daemon.begin("DEL", conf(node)))
+        eventually(lambda: b"multus_calls_waiting 1" in daemon.http("GET", "/metrics").body)
+        os.kill(daemon.pid, signal.SIGTERM)
+        eventually(lambda: not os.path.exists(daemon.socket))
+        early.sendall(b"GET /readyz HTTP/1.1\r\n\r\n")
+        assert read_all(early).startswith(b"HTTP/1.1 500 ")
+        with pytest.raises(FileNotFoundError):
+            daemon.connect()
+        assert b"time limit" in frames.decode_answer(read_all(running)).stdout
+        assert frames.decode_answer(read_all(waiting)).status == 0
+        assert daemon.wait() == 0
+    node.assert_clean()
+
+
+def test_a_second_signal_ends_at_once(node: Node, daemon: RunningDaemon) -> None:
+    node.tell("leasea", "hang")
+    with daemon.begin("ADD", conf(node)):
+        eventually((node.leases / "leasea-c1-net1").exists)
+        os.kill(daemon.pid, signal.SIGTERM)
+        eventually(lambda: not os.path.exists(daemon.socket))
+        os.kill(daemon.pid, signal.SIGINT)
+        assert daemon.wait() == 1
+    node.tell("leasea", "hang", on=False)
+    daemon.start()
+    assert daemon.call("DEL", conf(node)).rc == 0
+    node.assert_clean()
+
+
+def test_a_caller_that_goes_while_a_plugin_works(node: Node, daemon: RunningDaemon) -> None:
+    gate = node.leases.parent / "gate"
+    os.mkfifo(gate)
+    node.slow("leasea", gate)
+    with daemon.begin("ADD", conf(node)):
+        eventually((node.leases / "leasea-c1-net1").exists)
+    gate.write_text("go\n")
+    eventually(lambda: "went away" in daemon.log.read_text())
+    assert daemon.call("DEL", conf(node)).rc == 0
+    assert "DEL leasea net1" in node.log()
+    node.assert_clean()
+
+
+def test_one_daemon_a_socket(node: Node, daemon: RunningDaemon) -> None:
+    other = RunningDaemon(node)
+    done = other.run_to_end()
+    assert done.rc == 2
+    assert "another multus-daemon serves here" in done.stderr
+    assert daemon.call("STATUS", conf(node)).rc == 0
+    daemon.kill()
+    assert os.path.exists(daemon.socket)
+    other.start()
+    try:
+        assert other.call("STATUS", conf(node)).rc == 0
+        assert os.stat(other.socket).st_mode & 0o777 == 0o600
+        assert os.stat(os.path.dirname(other.socket)).st_mode & 0o777 == 0o700
+        assert other.stop() == 0
+        assert not os.path.exists(other.socket)
+    finally:
+        other.close()

@@ -1,0 +1,296 @@
+"""Order, bounds, and clients that go away, at each moment of a call."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from multus.cnitypes import CNIError
+from tests.multus.fake_daemon import front
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable
+
+
+def run(test: Callable[[], Awaitable[None]]) -> None:
+    async def limited() -> None:
+        async with asyncio.timeout(30):
+            await test()
+
+    asyncio.run(limited())
+
+
+def test_calls_for_one_container_come_in_order() -> None:
+    async def test() -> None:
+        async with front() as f:
+            held = f.workshop.hold("c1")
+            clients = [await f.call(verb) for verb in ("ADD", "CHECK", "DEL")]
+            await f.until("ADD c1")
+            other = await f.call("ADD", "c2")
+            assert (await other.answer()).status == 0
+            assert f.workshop.began == ["ADD c1", "ADD c2"]
+            assert (f.dispatcher.busy, f.dispatcher.waiting) == (1, 2)
+            held.set()
+            for client in clients:
+                assert (await client.answer()).status == 0
+            assert f.workshop.ended == ["ADD c2", "ADD c1", "CHECK c1", "DEL c1"]
+
+    run(test)
+
+
+def test_no_more_than_the_workers_are_busy_and_a_waiting_container_takes_none() -> None:
+    async def test() -> None:
+        async with front(workers=2) as f:
+            first = f.workshop.hold("c1")
+            clients = [await f.call("ADD"), await f.call("DEL"), await f.call("DEL")]
+            await f.until("ADD c1")
+            second = f.workshop.hold("c2")
+            clients += [await f.call("ADD", "c2")]
+            await f.until("ADD c2")
+            clients += [await f.call("ADD", "c3")]
+            await f.true(lambda: f.dispatcher.waiting == 3)
+            assert f.dispatcher.busy == 2
+            assert "ADD c3" not in f.workshop.began
+            second.set()
+            await f.until("ADD c3")
+            first.set()
+            for client in clients:
+                assert (await client.answer()).status == 0
+
+    run(test)
+
+
+def test_a_nested_call_waits_for_nobody() -> None:
+    async def test() -> None:
+        async with front(workers=1) as f:
+            held = f.workshop.hold("c1")
+            outer = await f.call("ADD")
+            await f.until("ADD c1")
+            inner = await f.call("ADD", HWMGR_LOCKED_CONTAINER="c1")
+            assert (await inner.answer()).status == 0
+            held.set()
+            assert (await outer.answer()).status == 0
+
+    run(test)
+
+
+def test_a_lock_on_another_container_nests_nothing() -> None:
+    async def test() -> None:
+        async with front(workers=1) as f:
+            held = f.workshop.hold("c1")
+            outer = await f.call("ADD")
+            await f.until("ADD c1")
+            other = await f.call("DEL", "c2", HWMGR_LOCKED_CONTAINER="c1")
+            await f.true(lambda: f.dispatcher.waiting == 1)
+            held.set()
+            assert (await other.answer()).status == 0
+            outer.close()
+
+    run(test)
+
+
+@pytest.mark.parametrize("verb", ["ADD", "CHECK", "STATUS"])
+@pytest.mark.parametrize("where", ["container", "worker"])
+def test_who_goes_while_waiting_is_dropped(verb: str, where: str) -> None:
+    async def test() -> None:
+        async with front(workers=1) as f:
+            held = f.workshop.hold("c1")
+            first = await f.call("ADD")
+            await f.until("ADD c1")
+            client = await f.call(verb, "c1" if where == "container" else "c2")
+            await f.true(lambda: f.dispatcher.waiting == 1)
+            client.close()
+            await f.true(lambda: f.dispatcher.waiting == 0)
+            held.set()
+            assert (await first.answer()).status == 0
+            assert f.workshop.began == ["ADD c1"]
+            assert any(f"{verb} " in line and "dropped" in line for line in f.lines)
+            again = await f.call("DEL", "c2")
+            assert (await again.answer()).status == 0
+
+    run(test)
+
+
+@pytest.mark.parametrize("verb", ["DEL", "GC"])
+def test_a_delete_is_done_for_nobody_too(verb: str) -> None:
+    async def test() -> None:
+        async with front(workers=1) as f:
+            held = f.workshop.hold("c1")
+            first = await f.call("ADD")
+            await f.until("ADD c1")
+            client = await f.call(verb, "c2")
+            await f.true(lambda: f.dispatcher.waiting == 1)
+            client.close()
+            await asyncio.sleep(0.05)
+            held.set()
+            assert (await first.answer()).status == 0
+            await f.until(f"{verb} c2")
+
+    run(test)
+
+
+def test_an_add_at_work_learns_that_its_caller_is_gone() -> None:
+    async def test() -> None:
+        async with front() as f:
+            held = f.workshop.hold("c1")
+            client = await f.call("ADD")
+            await f.until("ADD c1")
+            assert not f.workshop.callers[0].gone()
+            client.close()
+            await f.true(f.workshop.callers[0].gone)
+            held.set()
+            await f.until("DEL c1")
+            await f.true(lambda: any("undone" in line for line in f.lines))
+
+    run(test)
+
+
+def test_an_undo_comes_before_what_waits_for_the_container() -> None:
+    async def test() -> None:
+        async with front() as f:
+            held = f.workshop.hold("c1")
+            client = await f.call("ADD")
+            await f.until("ADD c1")
+            follower = await f.call("CHECK")
+            client.close()
+            await f.true(f.workshop.callers[0].gone)
+            held.set()
+            assert (await follower.answer()).status == 0
+            assert f.workshop.began == ["ADD c1", "DEL c1", "CHECK c1"]
+
+    run(test)
+
+
+def test_an_add_that_failed_is_not_undone_again() -> None:
+    async def test() -> None:
+        async with front() as f:
+            f.workshop.answers["ADD"] = (1, b'{"code": 11, "msg": "later"}', b"")
+            held = f.workshop.hold("c1")
+            client = await f.call("ADD")
+            await f.until("ADD c1")
+            client.close()
+            await f.true(f.workshop.callers[0].gone)
+            held.set()
+            await f.true(lambda: any("failed with code 11" in line for line in f.lines))
+            assert f.workshop.began == ["ADD c1"]
+
+    run(test)
+
+
+def test_an_answer_that_is_not_read_undoes_the_add() -> None:
+    async def test() -> None:
+        async with front() as f:
+            client = await f.call("ADD")
+            await f.true(lambda: f.workshop.ended == ["ADD c1"])
+            loop, lies_there = asyncio.get_running_loop(), asyncio.Event()
+            loop.add_reader(client.sock, lies_there.set)
+            await lies_there.wait()
+            loop.remove_reader(client.sock)
+            client.close()
+            await f.until("DEL c1")
+            await f.true(lambda: any("undone" in line for line in f.lines))
+
+    run(test)
+
+
+def test_an_undo_that_fails_is_left_to_del_and_gc() -> None:
+    async def test() -> None:
+        async with front() as f:
+            f.workshop.answers["DEL"] = (1, b'{"code": 999, "msg": "held"}', b"")
+            held = f.workshop.hold("c1")
+            client = await f.call("ADD")
+            await f.until("ADD c1")
+            client.close()
+            await f.true(f.workshop.callers[0].gone)
+            held.set()
+            await f.true(lambda: any("DEL or GC will finish it" in line for line in f.lines))
+
+    run(test)
+
+
+def test_a_caller_that_only_stops_sending_gets_its_answer() -> None:
+    async def test() -> None:
+        async with front() as f:
+            held = f.workshop.hold("c1")
+            client = await f.call("ADD")
+            await f.until("ADD c1")
+            client.sock.shutdown(1)
+            await asyncio.sleep(0.05)
+            assert not f.workshop.callers[0].gone()
+            held.set()
+            assert (await client.answer()).status == 0
+            assert f.workshop.began == ["ADD c1"]
+
+    run(test)
+
+
+def test_who_sends_no_call_is_closed() -> None:
+    async def test() -> None:
+        async with front() as f:
+            f.seconds = 0.05
+            silent, half = await f.client(), await f.client()
+            await half.send(b"\x8eCNI\x01")
+            slow = await f.client()
+            await slow.send(b"POST /cni HTTP/1.1\r\n")
+            assert await silent.read() == b""
+            assert await half.read() == b""
+            assert (await slow.read()).startswith(b"HTTP/1.1 408 ")
+            assert len(f.lines) == 3
+
+    run(test)
+
+
+@pytest.mark.parametrize("data", [b"\x8eCNX" + bytes(20), b"\x8eCNI\x02" + bytes(20)])
+def test_what_is_no_call_is_closed(data: bytes) -> None:
+    async def test() -> None:
+        async with front() as f:
+            client = await f.client()
+            await client.send(data)
+            assert await client.read() == b""
+            assert "no call" in f.lines[0]
+
+    run(test)
+
+
+def test_version_and_a_person_need_no_worker() -> None:
+    async def test() -> None:
+        async with front(workers=1) as f:
+            f.workshop.hold("c1")
+            busy = await f.call("ADD")
+            await f.until("ADD c1")
+            version = await (await f.call("VERSION")).answer()
+            assert b'"supportedVersions"' in version.stdout
+            person = await (await f.call("")).answer()
+            assert b"CNI plugin" in person.stderr
+            busy.close()
+
+    run(test)
+
+
+def test_a_bug_is_told_and_closes_the_connection() -> None:
+    async def test() -> None:
+        async with front() as f:
+            f.workshop.error = CNIError(999, "not foreseen")
+            client = await f.call("ADD")
+            assert await client.read() == b""
+            assert any(line.startswith("a bug: Traceback") for line in f.lines)
+            f.workshop.error = None
+            assert (await (await f.call("DEL")).answer()).status == 0
+
+    run(test)
+
+
+def test_a_call_is_one_line() -> None:
+    async def test() -> None:
+        async with front() as f:
+            pod = "K8S_POD_NAMESPACE=ns;K8S_POD_NAME=web"
+            assert (await (await f.call("ADD", CNI_ARGS=pod)).answer()).status == 0
+            await f.true(lambda: f.lines)
+            assert f.lines[0].startswith("multus ADD c1 eth0 of ns/web ok in ")
+            assert len(f.lines) == 1
+            text = f.metrics.text().decode()
+            assert 'multus_call_seconds_count{program="multus",verb="ADD",outcome="ok"} 1' in text
+
+    run(test)
