@@ -124,8 +124,11 @@ def _show_caches(metrics: Metrics, clusters: Clusters) -> None:
     objects, fresh = of_caches(lambda f: f.objects), of_caches(lambda f: f.fresh)
     metrics.gauge("multus_cached_objects", "Objects known by watches.", objects, which)
     metrics.gauge("multus_cache_fresh", "1 while calls are answered from it.", fresh, which)
-    reads = ("kind", "source")
-    metrics.gauge("multus_reads", "Objects read.", lambda: dict(clusters.facts().reads), reads)
+
+    def counts() -> dict[Labels, float]:
+        return {labels: float(count) for labels, count in clusters.facts().reads.items()}
+
+    metrics.gauge("multus_reads", "Objects read.", counts, ("kind", "source"))
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:

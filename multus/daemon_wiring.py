@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import os
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -223,10 +224,9 @@ class _Overlaid:
 
     def delete_held(self, args: CmdArgs) -> None:
         """See spooled.Deleter."""
-        try:
+        # A DEL with a configuration that went bad goes by the journal.
+        with suppress(FieldError):
             args = replace(args, stdin=self._file.over(args.stdin))
-        except FieldError:
-            pass  # a DEL with a configuration that went bad goes by the journal
         self._engine.delete_held(args)
 
 

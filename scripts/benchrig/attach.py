@@ -67,7 +67,7 @@ def measure(world: World, rounds: int, peer_multus: str | None) -> Part:
         rows.append(
             row_of("  own part of the ADD", own, beside=adds["bridge"], to="bridge", limit=limit)
         )
-    rows += [_on_disk(world, rounds), _thin(world, rounds, multus, adds["bridge"])]
+    rows += [_on_disk(rounds), _thin(world, rounds, multus, adds["bridge"])]
     return Part(KEY, TITLE, (*rows, *(() if peer_multus else recorded.attaching())))
 
 
@@ -103,7 +103,7 @@ def _patching(kubeconfig: str) -> Callable[[int], float]:
     return patch
 
 
-def _on_disk(world: World, rounds: int) -> Row:
+def _on_disk(rounds: int) -> Row:
     """Time one durable write where the cache folder is: what a state on a disk adds, per write."""
     from hwmgr.store import StateDir
 

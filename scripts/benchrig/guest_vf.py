@@ -1,6 +1,6 @@
 """Runs in the lab: times ADD and DEL of a VF and prints what it found as one line of JSON.
 
-    guest_vf.py SHIM ROUNDS [--peers MULTUS SRIOV]     (names of files in the lab's ``taken`` folder)
+guest_vf.py SHIM ROUNDS [--peers MULTUS SRIOV]     (names of files in the lab's ``taken`` folder)
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import sys
 
 sys.path[:0] = ["/checkout", "/checkout/scripts"]
 
-from benchrig.programs import Program, must
-from benchrig.world import World
+from benchrig.programs import Program, must  # noqa: E402
+from benchrig.world import World  # noqa: E402
 
 PF = "enp1s0"
 TAKEN = "/checkout/taken"

@@ -35,7 +35,7 @@ def measure(world: World, rounds: int, *, quick: bool) -> Part:
         few = rounds if vfs == 1024 else max(rounds // 3, 3)
         rows += _library(world, tree, vfs, few)
         rows += _whole(world, tree, vfs, few)
-    rows += _devbind(world, f"{world.root}/sys1024")
+    rows += _devbind(f"{world.root}/sys1024")
     return Part(KEY, TITLE, tuple(rows))
 
 
@@ -81,7 +81,7 @@ def _whole(world: World, tree: str, vfs: int, rounds: int) -> list[Row]:
     ]
 
 
-def _devbind(world: World, tree: str) -> list[Row]:
+def _devbind(tree: str) -> list[Row]:
     """Time dpdk-devbind.py once: it starts lspci for every function that is there."""
     if not os.path.exists(_DEVBIND):
         return [Row("dpdk-devbind.py --status", None, "ms", note=f"{_DEVBIND} is not installed")]

@@ -27,7 +27,7 @@ _PLUGIN = r"""
 int main(void) {
     const char *verb = getenv("CNI_COMMAND");
     if (verb && !strcmp(verb, "ADD"))
-        puts("{\"cniVersion\": \"1.0.0\", \"interfaces\": [{\"name\": \"eth0\", \"sandbox\": \"/x\"}]}");
+        puts("{\"cniVersion\": \"1.0.0\", \"interfaces\": [{\"name\": \"e\", \"sandbox\": \"/x\"}]}");
     return 0;
 }
 """

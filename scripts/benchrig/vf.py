@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from benchrig.figures import Part, Row, row_of
 from benchrig.programs import FailedError
-from benchrig.world import CHECKOUT
+from benchrig.world import CHECKOUT, built_shim
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -23,9 +23,7 @@ _NAMES = {
 
 def measure(rounds: int, peer_multus: str | None, peer_sriov: str | None) -> Part:
     """Have the lab measure, and read what it found."""
-    shim = subprocess.run(
-        [f"{CHECKOUT}/scripts/build-shim"], capture_output=True, text=True, check=True
-    ).stdout.strip()
+    shim = built_shim()
     take = [shim]
     peers: Sequence[str] = ()
     if peer_multus and peer_sriov:

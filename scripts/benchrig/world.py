@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import tempfile
 import time
@@ -122,14 +123,22 @@ class World:
         return made
 
     def bin_folder(self, daemon: Daemon, which: str, *, shim: str = "") -> str:
-        """Return a folder with ``multus`` and ``sriov`` that forward to a daemon; C or Python."""
-        folder = self.folder(f"bin-{which}-{os.path.basename(os.path.dirname(daemon.state_dir))}")
-        argv = [self.python, "-m", "multus.ctl", "install", "--bin-dir", folder]
-        argv += ["--socket", daemon.socket, "--thin", "none", "--spool", f"{daemon.state_dir}/spool"]
-        if which == "python":
-            argv.append("--python")
-        env = {**_ENV, "PYTHONPATH": str(CHECKOUT)}
-        subprocess.run(argv, check=True, env=env, stdout=subprocess.DEVNULL, cwd=CHECKOUT)
+        """Return a folder with ``multus`` and ``sriov`` that forward to a daemon.
+
+        ``which`` is c or python; ``shim`` is the C shim's executable, else it is built.
+        """
+        from multus.install import Request, install
+
+        name = os.path.basename(os.path.dirname(daemon.state_dir))
+        folder, source = self.folder(f"bin-{which}-{name}"), self.folder("shims")
+        for file in (CHECKOUT / "multus/shim").iterdir():
+            if file.is_file():
+                shutil.copy(file, source)
+        if which == "c":
+            shutil.copy(shim or built_shim(), f"{source}/hwmgr-shim")
+        spool = f"{daemon.state_dir}/spool"
+        wanted = Request(folder, "none", daemon.socket, spool, python=which == "python")
+        install(wanted, Path(source))
         return folder
 
     def cni(
@@ -197,3 +206,9 @@ class World:
 def run(*argv: str) -> None:
     """Run a program that must succeed."""
     subprocess.run(argv, check=True, stdout=subprocess.DEVNULL)
+
+
+def built_shim() -> str:
+    """Return the path of the C shim, built if need be."""
+    argv = [f"{CHECKOUT}/scripts/build-shim"]
+    return subprocess.run(argv, capture_output=True, text=True, check=True).stdout.strip()
