@@ -13,6 +13,7 @@ from hwmgr.cli_terminal import run_command
 from multus import manifests
 from multus.ctl_attachments import attachments_app
 from multus.ctl_explain import explain_command
+from multus.ctl_install import install_command
 from multus.ctl_session import CtlSession, OutputOption, real_session, session_of
 
 if TYPE_CHECKING:
@@ -26,6 +27,7 @@ _EXAMPLES = """Examples:
   multusctl attachments list
   multusctl attachments show default/web
   multusctl manifests crds | kubectl apply -f -
+  multusctl install
 """
 
 app = typer.Typer(
@@ -39,6 +41,10 @@ app.command(
     "explain",
     epilog="Example: multusctl explain --pod pod.yaml --net-attach-defs nets.yaml -o json",
 )(explain_command)
+app.command(
+    "install",
+    epilog="Example: multusctl install --bin-dir /opt/cni/bin --thin none",
+)(install_command)
 
 
 def _complete_which(incomplete: str) -> list[str]:
