@@ -37,7 +37,7 @@ def install_command(
         typer.Option(
             "--spool",
             metavar="DIR",
-            help=f"Where a DEL is kept while nothing works. [default: {install.DEFAULT_SPOOL}]",
+            help="Where a DEL is kept while nothing works. [default: spool in the state directory]",
         ),
     ] = None,
     python: Annotated[
@@ -62,8 +62,14 @@ def install_command(
         for path in gone.left:
             session.complain(f"{path} is somebody else's and was left; --force removes it")
         return
+    # That of the state directory, since there the daemon and the thin programs look for it.
     request = install.Request(
-        bin_dir, _own_programs() if thin is None else thin, socket, spool, python, force
+        bin_dir,
+        thin=_own_programs() if thin is None else thin,
+        socket=socket,
+        spool=f"{session.state_dir}/spool" if spool is None else spool,
+        python=python,
+        force=force,
     )
     done = install.install(request, install.shipped())
     if done.shim == "python" and not python:

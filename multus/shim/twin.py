@@ -43,7 +43,7 @@ class Caller:
             code = read(posix.open(self.folder + DOWN, posix.O_RDONLY), 1 << 20)
         except OSError:
             return plain_failure(f"{DOWN} is missing beside it; run 'multusctl install' again")
-        functions: dict[str, object] = {"write": write}
+        functions: dict[str, object] = {"write": write, "message": message}
         exec(code, functions)  # noqa: S102 - our own file, root's as this one is
         return functions[name](self, *facts)  # type: ignore[operator, no-any-return]
 

@@ -1,6 +1,6 @@
 """What twin.py seldom needs: errors, and calls while multus-daemon is down. See shim.c.
 
-twin.py runs this file's text when it needs a function of it, and puts its own ``write`` there.
+twin.py runs this file's text when it needs a function of it, and puts two of its own there.
 """
 
 import posix
@@ -14,7 +14,7 @@ LETTERS_DIGITS = b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from multus.shim.twin import Caller, write  # noqa: TC004 - twin.py puts it here
+    from multus.shim.twin import Caller, message, write  # noqa: TC004 - twin.py puts them here
 
 
 def about(caller: "Caller") -> int:
@@ -124,7 +124,7 @@ def spool(caller: "Caller", why: str) -> int:
     name = b"%b.%b.%019d.%d" % (container, ifname, time_ns(), posix.getpid())
     try:
         folder = open_folder(caller.settings[b"spool"])
-        write_file(folder, name, message_of(caller))
+        write_file(folder, name, message(caller))
     except OSError as error:
         where = path(caller, b"spool")
         return fail(caller, 11, f"{why}; and the DEL cannot be kept in {where}: {error.strerror}")
@@ -177,14 +177,6 @@ def write_all(fd: int, data: bytes) -> None:
     """Write all, or raise OSError."""
     while data:
         data = data[posix.write(fd, data) :]
-
-
-def message_of(caller: "Caller") -> bytes:
-    """Return the call as hwmgr/frames.py has it."""
-    kind = b"\2" if caller.program == "sriov" else b"\1"
-    sizes = (len(data).to_bytes(4, "big") for data in (caller.environment, caller.stdin))
-    head = b"\x8eCNI\1" + kind + b"\0\0" + b"".join(sizes)
-    return head + caller.environment + caller.stdin
 
 
 def limit(caller: "Caller") -> str:

@@ -66,3 +66,42 @@ def test_versions_programs_and_lengths_are_checked(data: bytes) -> None:
 def test_only_programs_with_a_number_can_be_called() -> None:
     with pytest.raises(FrameError, match="none of multus, sriov"):
         frames.encode_call(Call("bridge", {}, b""))
+
+
+HEADERS = st.builds(
+    lambda version, number, zero, first, second: (
+        b"\x8eCNI"
+        + bytes((version, number))
+        + b"".join(
+            value.to_bytes(size, "big") for value, size in ((zero, 2), (first, 4), (second, 4))
+        )
+    ),
+    st.sampled_from([0, 1, 1, 1, 2]),
+    st.sampled_from([0, 1, 2, 3, 255]),
+    st.sampled_from([0, 0, 0, 1]),
+    st.integers(0, 40) | st.integers(0, 0xFFFFFFFF),
+    st.integers(0, 40) | st.integers(0, 0xFFFFFFFF),
+)
+
+
+@given(HEADERS, st.lists(st.sampled_from([b"A=b", b"=", b"\0", b"\xff", b"CNI_COMMAND=DEL"])))
+def test_what_begins_as_a_call_is_one_or_is_refused(header: bytes, parts: list[bytes]) -> None:
+    """Nothing but FrameError comes of it, and what is taken is all that was there."""
+    data = header + b"".join(parts)
+    try:
+        call = frames.decode_call(data)
+    except FrameError:
+        return
+    again = frames.encode_call(call)
+    assert frames.decode_call(again) == call
+    assert data.endswith(call.stdin)
+
+
+@given(HEADERS, st.binary(max_size=40))
+def test_what_begins_as_an_answer_is_one_or_is_refused(header: bytes, body: bytes) -> None:
+    try:
+        answer = frames.decode_answer(header + body)
+    except FrameError:
+        return
+    assert answer.stdout + answer.stderr == body
+    assert frames.encode_answer(answer) == header + body

@@ -32,15 +32,29 @@ def built() -> dict[str, Path]:
 @pytest.fixture(params=["c", "sanitized", "python"])
 def shim(request: pytest.FixtureRequest, in_memory: Path, built: dict[str, Path]) -> rig.Shim:
     """A shim that was installed as an administrator does it, without a thin program."""
-    kind: str = request.param
-    source = in_memory / "shipped"
+    return make(request.param, in_memory, built)
+
+
+@pytest.fixture
+def both(in_memory: Path, built: dict[str, Path]) -> tuple[rig.Shim, rig.Shim]:
+    """The C shim and the twin, each in a folder of its own, with names of one length."""
+    folders = {kind: in_memory / kind[0] for kind in ("c", "python")}
+    for folder in folders.values():
+        folder.mkdir()
+    c, python = (make(kind, folder, built) for kind, folder in folders.items())
+    return c, python
+
+
+def make(kind: str, folder: Path, built: dict[str, Path]) -> rig.Shim:
+    """Install a shim of a kind below a folder."""
+    source = folder / "shipped"
     source.mkdir()
     for name in ("twin.py", "twin_down.py"):
         (source / name).symlink_to(rig.SHIPPED / name)
     if kind in built:
         (source / "hwmgr-shim").symlink_to(built[kind])
-    installed = install.install(install.Request(str(in_memory / "bin"), "none"), source)
+    installed = install.install(install.Request(str(folder / "bin"), "none"), source)
     assert installed.shim == ("python" if kind == "python" else "c")
-    made = rig.Shim(in_memory, kind)
+    made = rig.Shim(folder, kind)
     made.configure()
     return made

@@ -323,3 +323,18 @@ def test_the_twin_leaves_no_byte_code_beside_it(shim: Shim) -> None:
     before = sorted(os.listdir(shim.folder / "bin"))
     shim.run("DEL")
     assert sorted(os.listdir(shim.folder / "bin")) == before
+
+
+def test_without_memory_a_del_is_no_success(shim: Shim) -> None:
+    kilobytes = {"c": 8000, "python": 40000}.get(shim.kind)
+    if kilobytes is None:
+        return  # the sanitizers reserve terabytes of addresses
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"ulimit -v {kilobytes}; exec {shim.folder}/bin/multus"],
+        input=bytes(16_000_000),
+        env={**BASE, "CNI_COMMAND": "DEL"},
+        stdout=subprocess.PIPE,
+    )
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["code"] == 11
+    assert shim.spooled() == []

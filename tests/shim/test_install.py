@@ -253,7 +253,7 @@ def test_uninstall_of_nothing_is_fine(bin_dir: Path) -> None:
 def run(*words: str) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
     env = {"HWMGR_CONFIG": "/nonexistent"}
-    status = ctl.main(["install", *words], CtlSession(env, out, err))
+    status = ctl.main(["--state-dir", "/srv/state", "install", *words], CtlSession(env, out, err))
     return status, out.getvalue(), err.getvalue()
 
 
@@ -269,7 +269,7 @@ def test_the_command_says_what_it_did(bin_dir: Path, monkeypatch: pytest.MonkeyP
         "settings": str(bin_dir / "hwmgr-shim.conf"),
         "socket": install.DEFAULT_SOCKET,
         "thin": None,
-        "spool": install.DEFAULT_SPOOL,
+        "spool": "/srv/state/spool",
         "changed": [
             str(bin_dir / name)
             for name in ("hwmgr-shim.conf", "hwmgr-shim-down.py", "multus", "sriov")
