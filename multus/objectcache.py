@@ -56,15 +56,17 @@ class ObjectCache:
         self.kind, self.trim = kind, trim
         self._clock, self._silence = clock, silence
         self._objects: dict[Key, bytes] = {}
-        self._open = False
+        self._open_since: float | None = None
         self._heard: float | None = None
         self._lists = self._changes = 0
         self._why = "not asked for yet"
 
     def fresh(self) -> bool:
         """Tell whether changes come in: the stream is open and not silent for too long."""
-        heard = self._heard
-        return self._open and heard is not None and self._age(heard) <= self._silence
+        since, heard = self._open_since, self._heard
+        if since is None or heard is None:
+            return False
+        return self._age(since) >= 0 and self._age(heard) <= self._silence
 
     def find(self, namespace: str, name: str) -> Json | None:
         """Return an object as it was last told, fresh or not; None without one."""
@@ -91,7 +93,7 @@ class ObjectCache:
             None if heard is None else self._age(heard),
             self._lists,
             self._changes,
-            "" if fresh else self._why or "silent",
+            "" if fresh else self._why or "silent, or catching up",
         )
 
     def replace(self, objects: Iterable[Json]) -> None:
@@ -100,10 +102,11 @@ class ObjectCache:
         self._lists += 1
         self.heard()
 
-    def opened(self) -> None:
+    def opened(self, catching_up: float) -> None:
         """See Sink.opened."""
         self.heard()
-        self._open, self._why = True, ""
+        self._why = ""
+        self._open_since = self._clock.monotonic() + catching_up
 
     def apply(self, kind: str, obj: Json) -> None:
         """See Sink.apply."""
@@ -123,7 +126,7 @@ class ObjectCache:
 
     def lost(self, why: str) -> None:
         """See Sink.lost."""
-        self._open, self._why = False, why
+        self._open_since, self._why = None, why
 
     def _age(self, heard: float) -> float:
         return self._clock.monotonic() - heard

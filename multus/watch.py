@@ -32,14 +32,16 @@ class WatchLimits:
     to go on, twice as long at most: clients of Kubernetes' own ask for 5 to 10 minutes, too.
     ``silence`` is half more than kube-apiserver lets pass between two bookmarks (a minute); it
     has none while nothing changes (1.20: nothing of that kind), so the stream is begun again then.
-    A stream that lived for ``settled`` was a good one. Pauses grow from ``first_pause`` to
-    ``longest_pause``.
+    A stream that lived for ``settled`` was a good one. One that goes on from where another broke
+    begins with what was missed meanwhile, for which it gets ``catching_up``. Pauses grow from
+    ``first_pause`` to ``longest_pause``.
     """
 
     request: float = 10.0
     stream: float = 300.0
     silence: float = 90.0
     settled: float = 1.0
+    catching_up: float = 0.5
     first_pause: float = 0.2
     longest_pause: float = 30.0
 
@@ -53,8 +55,8 @@ class Sink(Protocol):
     def replace(self, objects: Iterable[Json]) -> None:
         """Take these for all that there is."""
 
-    def opened(self) -> None:
-        """From now on every change is told."""
+    def opened(self, catching_up: float) -> None:
+        """From now on every change is told, and what was missed within that many seconds."""
 
     def apply(self, kind: str, obj: Json) -> None:
         """Take a change: ADDED, MODIFIED or DELETED."""
@@ -96,6 +98,7 @@ class Watch:
         self._chance = chance
         self._version: str | None = None
         self._failures = 0
+        self._broke = False
         self._ended = threading.Event()
         self._lock = threading.Lock()
         self._stream: Stream | None = None
@@ -133,18 +136,21 @@ class Watch:
         try:
             if self._version is None:
                 self._version = self._list()
+                self._broke = False
             stream = self._begin(self._version)
             try:
                 stream.open()
                 opened = self._clock.monotonic()
-                self._sink.opened()
+                self._sink.opened(self._limits.catching_up if self._broke else 0.0)
                 for event in stream:
                     self._take(event)
+                self._broke = False
             finally:
                 self._stream = None
                 stream.release()
         except ApiError as error:
             why = str(error)
+            self._broke = True
         self._sink.lost(why)
         if opened is not None and self._clock.monotonic() - opened >= self._limits.settled:
             self._failures = 0

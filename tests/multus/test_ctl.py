@@ -195,10 +195,10 @@ def test_the_rights_are_the_least() -> None:
     role: Any = manifests.rbac()[1]
     verbs = {(rule["resources"][0], *rule["verbs"]) for rule in role["rules"]}
     assert verbs == {
-        ("pods", "get"),
+        ("pods", "get", "list", "watch"),
         ("pods/status", "patch"),
         ("events", "create"),
-        ("network-attachment-definitions", "get"),
+        ("network-attachment-definitions", "get", "list", "watch"),
         ("networks", "get"),
         ("resourceclaims", "get"),
         ("resourceslices", "list"),

@@ -488,6 +488,45 @@ def test_nothing_stays_open(tls: Tls, tmp_path: Path) -> None:
         assert in_memory() == 0
 
 
+@pytest.mark.parametrize("how", ["closed", "silent", "server gone"])
+def test_a_stream_by_tls_ends_at_once(tls: Tls, tmp_path: Path, how: str) -> None:
+    path = "/api/v1/nodes"
+    with ApiServer(tls=tls.context()) as server:
+        trusted = {"server": server.url, "certificate-authority-data": encoded(tls.ca)}
+        api = connect(kubeconfig(tmp_path, trusted), {})
+        assert api is not None
+        silence = 0.3 if how == "silent" else 60.0
+        query = {"resourceVersion": "9"}
+        stream = api.watch(path, timeout=5, silence=silence, query=query)
+        stream.open()
+        events, found = iter(stream), threading.Event()
+        server.add({"kind": "Node", "metadata": {"name": "node1"}})
+        assert next(events)["type"] == "ADDED"
+        ended: list[str] = []
+
+        def read() -> None:
+            found.set()
+            try:
+                ended.append(f"{len(list(events))} more")
+            except ApiUnreachableError:
+                ended.append("broken")
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        assert found.wait(5)
+        if how == "closed":
+            stream.close()
+        elif how == "server gone":
+            server.down()
+        reader.join(5)
+        assert not reader.is_alive()
+        # A server that is ended in good order ends its streams so.
+        wanted = {"closed": "0 more", "silent": "broken", "server gone": "0 more broken"}
+        assert ended[0] in wanted[how]
+        stream.release()
+        api.close()
+
+
 HANGING = """
 import sys
 from multus.clusterapi import ApiUnreachableError

@@ -45,8 +45,8 @@ class Recorder(ObjectCache):
         super().replace(objects)
         self._tell("list")
 
-    def opened(self) -> None:
-        super().opened()
+    def opened(self, catching_up: float) -> None:
+        super().opened(catching_up)
         self._tell("open")
 
     def apply(self, kind: str, obj: Any) -> None:
@@ -60,6 +60,13 @@ class Recorder(ObjectCache):
     def wait(self, condition: Callable[[], bool]) -> None:
         with self._changed:
             assert self._changed.wait_for(condition, LONG), self.told
+
+    def wait_until_fresh(self) -> None:
+        """Wait for time to pass, which wakes nobody."""
+        end = time.monotonic() + LONG
+        while not self.fresh():
+            assert time.monotonic() < end, self.facts()
+            time.sleep(0.01)
 
     def wait_for(self, *what: str) -> None:
         """Wait until these were told at the end, in this order."""
@@ -149,6 +156,21 @@ def test_a_stream_cut_in_the_middle_of_a_line_loses_nothing(
         sink.wait_for("lost", "open", "ADDED second")
         assert lists(server) == 1
         assert sink.find("default", "second") is not None
+
+
+def test_after_a_break_what_was_missed_comes_before_it_is_believed(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    server.fail("cut", verb="WATCH", times=1)
+    with watching(server, tmp_path, replace(LIMITS, catching_up=1.0)) as (_, sink):
+        sink.wait_for("list", "open")
+        assert sink.fresh()
+        server.add(network("second"))
+        began = time.monotonic()
+        sink.wait_for("lost", "open", "ADDED second")
+        assert not sink.fresh() or time.monotonic() - began >= 1.0
+        sink.wait_until_fresh()
+        assert time.monotonic() - began >= 1.0
 
 
 def test_a_forgotten_version_begins_with_a_list(server: ApiServer, tmp_path: Path) -> None:
