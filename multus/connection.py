@@ -128,8 +128,8 @@ class Connection(asyncio.Protocol):
         """Send the answer; tells whether the client took it.
 
         A client that closes with the answer unread resets the connection (unix(7)); one that stays
-        is believed to have read it, and so is one that had stopped sending before: of its end nothing
-        can be heard any more.
+        is believed to have read it. So is one that had stopped sending before: nothing can be heard
+        of its end.
         """
         if self.gone or self._transport is None or self._closed is None:
             return False

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hwmgr import nodeconfig
 from hwmgr.errors import HwmgrError
+from hwmgr.node import real_node
 from multus import daemonconf
 from multus.calllog import CallLog, JsonCallLog
 from multus.clock import SystemClock
@@ -22,7 +23,7 @@ from multus.daemonconf import DaemonFile, DaemonFileError
 from multus.desk import Desk
 from multus.dispatch import Dispatcher
 from multus.listener import Listener, SocketError, only_root
-from multus.logs import node_sink
+from multus.logs import node_sink, one_line
 from multus.metrics import Metrics
 from multus.service import Service
 from multus.systemd import ActivationError, Notifier, listen_sockets
@@ -30,12 +31,14 @@ from multus.vfgauge import VFGauge
 from multus.wiring import open_cluster
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from hwmgr.node import Node
     from hwmgr.nodeconfig import NodeConfig
 
 _READINESS_SECONDS = 45.0
 _POLL_SECONDS = 0.25
+_SYSLOG_INFO = 6
 _USUAL_SOCKET = "multus.sock"
 # A call waits for plugins most of its time, so a core serves several; too many at once would only
 # make all of them slow and large.
@@ -65,27 +68,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.problem(f"ending: the default network is not ready: no {file.readiness_file}")
         listener.hide()
         return 1
-    in_time = asyncio.run(_serve(listener, config, file, log, env))
+    sink = _sink(config, file)
+    node = real_node(
+        sysfs_root=env.get("HWMGR_SYSFS") or "/sys",
+        state_dir=config.state_dir,
+        dpdk_tools=config.dpdk_tools,
+        log=lambda text: sink(_SYSLOG_INFO, one_line(text)),
+    )
+    _warm(node)
+    in_time = asyncio.run(serve(listener, node, config, file, env))
     # Threads that still work must not keep the process; the journal knows what they were at.
     os._exit(0 if in_time else 1)
 
 
-async def _serve(
-    listener: Listener, config: NodeConfig, file: DaemonFile, log: CallLog, env: dict[str, str]
+async def serve(
+    listener: Listener, node: Node, config: NodeConfig, file: DaemonFile, env: Mapping[str, str]
 ) -> bool:
+    """Serve a node until a signal comes; tells whether all calls were done in time."""
     _raise_descriptor_limit()
-    clock, metrics = SystemClock(), Metrics()
+    clock, metrics, log = SystemClock(), Metrics(), _log(config, file)
     dispatcher = Dispatcher(_workers(config, file))
     workshop = Workshop(
+        node,
         config,
-        env,
         file,
         connect=lambda kubeconfig, end: open_cluster(kubeconfig, env, clock, config, end),
         sink=_sink(config, file),
         metrics=metrics,
         die=_die(log),
     )
-    gauge = VFGauge(workshop.node, clock)
+    gauge = VFGauge(node, clock)
     metrics.gauge("multus_workers", "Calls that may be at work.", lambda: {(): dispatcher.workers})
     metrics.gauge("multus_workers_busy", "Calls at work.", lambda: {(): dispatcher.busy})
     metrics.gauge("multus_calls_waiting", "Calls in the queue.", lambda: {(): dispatcher.waiting})
@@ -99,6 +111,15 @@ async def _serve(
     gc.collect()
     gc.freeze()
     return await daemon.run(desk, _metrics_address(config, file))
+
+
+def _warm(node: Node) -> None:
+    """Have the netlink library loaded before the first call needs it: it takes 0.2 s.
+
+    It runs event loops of its own, so a thread with a loop that runs must not use it.
+    """
+    with node.netlink.links():
+        return
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:

@@ -60,10 +60,16 @@ class RunningDaemon:
         path.unlink(missing_ok=True)
         notify.bind(str(path))
         notify.settimeout(READY_SECONDS)
-        env = {**self._env(), "NOTIFY_SOCKET": str(path)}
-        self.process = subprocess.Popen(self._argv(), env=env)
         with notify:
+            self.launch(self._started_with())
             assert notify.recv(64) == b"READY=1"
+
+    def launch(self, env: Mapping[str, str]) -> None:
+        """Start the process."""
+        self.process = subprocess.Popen(self._argv(), env=env)
+
+    def _started_with(self) -> dict[str, str]:
+        return {**self._env(), "NOTIFY_SOCKET": str(self.root / "notify")}
 
     def run_to_end(self) -> Done:
         """Run one that is expected to end by itself."""
