@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, NoReturn
 from hwmgr import nodeconfig
 from hwmgr.errors import HwmgrError
 from hwmgr.node import real_node
-from multus import daemonconf
+from multus import daemonconf, units
 from multus.calllog import CallLog, JsonCallLog
 from multus.clock import SystemClock
 from multus.daemon import Daemon
@@ -23,7 +23,7 @@ from multus.daemonconf import DaemonFile, DaemonFileError
 from multus.desk import Desk
 from multus.dispatch import Dispatcher
 from multus.listener import Listener, SocketError, only_root
-from multus.logs import node_sink, one_line
+from multus.logs import node_sink
 from multus.metrics import Metrics
 from multus.service import Service
 from multus.systemd import ActivationError, Notifier, listen_sockets
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 _READINESS_SECONDS = 45.0
 _POLL_SECONDS = 0.25
-_SYSLOG_INFO = 6
 _USUAL_SOCKET = "multus.sock"
 # A call waits for plugins most of its time, so a core serves several; too many at once would only
 # make all of them slow and large.
@@ -59,7 +58,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = nodeconfig.load(env)
         path = options.config or daemonconf.DEFAULT_PATH
         file = daemonconf.read_file(path, needed=bool(options.config))
-        listener = _listener(_socket_path(options.socket, file, config), env)
+        socket = _socket_path(options.socket, file, config)
+        if options.unit:
+            print(_unit(options.unit, socket, config), end="")
+            return 0
+        listener = _listener(socket, env)
     except (HwmgrError, DaemonFileError, SocketError, ActivationError) as error:
         print(f"multus-daemon: {error}", file=sys.stderr)
         return 2
@@ -68,12 +71,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.problem(f"ending: the default network is not ready: no {file.readiness_file}")
         listener.hide()
         return 1
-    sink = _sink(config, file)
     node = real_node(
         sysfs_root=env.get("HWMGR_SYSFS") or "/sys",
         state_dir=config.state_dir,
         dpdk_tools=config.dpdk_tools,
-        log=lambda text: sink(_SYSLOG_INFO, one_line(text)),
+        log=log.say,
     )
     _warm(node)
     in_time = asyncio.run(serve(listener, node, config, file, env))
@@ -131,8 +133,20 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
         help=f"keys that lie over every call's configuration (default: {daemonconf.DEFAULT_PATH})",
     )
     parser.add_argument("--socket", metavar="PATH", help="where to listen")
+    parser.add_argument(
+        "--unit", choices=units.KINDS, help="print the unit for systemd with these settings and end"
+    )
     parser.add_argument("--version", action="store_true", help="print the version and end")
     return parser.parse_args(argv)
+
+
+def _unit(kind: str, socket: str, config: NodeConfig) -> str:
+    return units.unit(
+        kind,
+        program=os.path.abspath(sys.argv[0]),
+        socket=socket,
+        drain_seconds=config.daemon.drain_seconds,
+    )
 
 
 def _version() -> str:
@@ -173,7 +187,9 @@ def _metrics_address(config: NodeConfig, file: DaemonFile) -> tuple[str, int] | 
 
 def _sink(config: NodeConfig, file: DaemonFile) -> Callable[[int, str], None]:
     target = file.log_file or ("stderr" if file.log_to_stderr else config.log_target)
-    return node_sink(target, config.log_level, stderr=sys.stderr, tag="multus-daemon")
+    bare = config.log_format == "json" and target != "syslog"
+    tag = "" if bare else "multus-daemon"
+    return node_sink(target, config.log_level, stderr=sys.stderr, tag=tag)
 
 
 def _log(config: NodeConfig, file: DaemonFile) -> CallLog:

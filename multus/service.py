@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 # Nobody misses the answer of these when the caller is gone; DEL and GC do what must be done anyway.
 _ONLY_FOR_THE_CALLER = ("ADD", "CHECK", "STATUS")
+_ABOUT_THE_NODE = ("GC", "STATUS")
 _VERBS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
 
 
@@ -46,6 +47,8 @@ class Job:
     @property
     def container_id(self) -> str:
         """The container that the call is about, "" for none."""
+        if self.verb in _ABOUT_THE_NODE:
+            return ""
         return self.call.env.get("CNI_CONTAINERID", "")
 
     @property

@@ -131,6 +131,21 @@ def test_a_delete_is_done_for_nobody_too(verb: str) -> None:
     run(test)
 
 
+def test_a_call_about_the_node_waits_for_no_container() -> None:
+    async def test() -> None:
+        async with front() as f:
+            held = f.workshop.hold("c1")
+            busy = await f.call("ADD")
+            await f.until("ADD c1")
+            collecting = await f.call("GC", "c1")
+            await f.until("GC c1")
+            held.set()
+            for client in (busy, collecting):
+                assert (await client.answer()).status == 0
+
+    run(test)
+
+
 def test_an_add_at_work_learns_that_its_caller_is_gone() -> None:
     async def test() -> None:
         async with front() as f:
