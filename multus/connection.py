@@ -119,10 +119,8 @@ class Connection(asyncio.Protocol):
         self._end(read=error is None)
 
     def when_gone(self, tell: Callable[[], None] | None) -> None:
-        """Have ``tell`` called when the client goes away, from now on; None for nobody."""
+        """Have ``tell`` called when the client goes away from now on; None for nobody."""
         self._when_gone = tell
-        if tell is not None and self.gone:
-            tell()
 
     async def deliver(self, data: bytes) -> bool:
         """Send the answer; tells whether the client took it.

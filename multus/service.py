@@ -31,6 +31,10 @@ _ABOUT_THE_NODE = ("GC", "STATUS")
 _VERBS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
 
 
+class _Gone(Exception):
+    """The caller went away before its turn came."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """A call and how it is run; ``undo`` is the call that takes an ADD back."""
@@ -73,16 +77,18 @@ class Service:
         """Run a job when its turn comes, and deliver the answer; an ADD nobody takes is undone."""
         begun = self._clock.monotonic()
         notes, outcome, status, waited = Notes(), "dropped", b"", 0.0
-        task = asyncio.current_task()
+        task, may_drop = asyncio.current_task(), job.verb in _ONLY_FOR_THE_CALLER
 
         def drop() -> None:
-            if task is not None and job.verb in _ONLY_FOR_THE_CALLER:
+            if task is not None and may_drop:
                 task.cancel()
 
         def begins() -> None:
             nonlocal waited
             client.when_gone(None)
             waited = self._clock.monotonic() - begun
+            if client.gone and may_drop:
+                raise _Gone
 
         caller = Caller(notes, lambda: client.gone)
         client.when_gone(drop)
@@ -98,7 +104,9 @@ class Service:
                     if undone.status:
                         outcome = "failed"
                         notes.complain("it cannot be undone now, DEL or GC will finish it")
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, _Gone):
+            if not client.gone:
+                raise  # the daemon ends
             notes.complain("the caller went away before its turn came")
         took = self._clock.monotonic() - begun
         verb = job.verb if job.verb in _VERBS else "other"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -109,6 +109,30 @@ def test_who_goes_while_waiting_is_dropped(verb: str, where: str) -> None:
             assert any(f"{verb} " in line and "dropped" in line for line in f.lines)
             again = await f.call("DEL", "c2")
             assert (await again.answer()).status == 0
+
+    run(test)
+
+
+@pytest.mark.parametrize(("verb", "runs"), [("ADD", False), ("CHECK", False), ("DEL", True)])
+@pytest.mark.parametrize("nested", [False, True])
+def test_who_goes_at_once(verb: str, *, runs: bool, nested: bool) -> None:
+    async def test() -> None:
+        async with front() as f:
+            held = {"HWMGR_LOCKED_CONTAINER": "c1"} if nested else {}
+            client = await f.client()
+            taken = f.desk.take
+
+            def gone_before_the_task_begins(request: Any, connection: Any) -> None:
+                taken(request, connection)
+                connection._lost()
+
+            f.take = gone_before_the_task_begins
+            late = await f.call(verb, **held)
+            await f.true(lambda: len(f.lines) == 1)
+            assert f.workshop.began == ([f"{verb} c1"] if runs else [])
+            assert (f.dispatcher.busy, f.dispatcher._containers) == (0, {})
+            late.close()
+            client.close()
 
     run(test)
 
