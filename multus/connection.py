@@ -119,17 +119,15 @@ class Connection(asyncio.Protocol):
         self._end(read=error is None)
 
     def when_gone(self, tell: Callable[[], None] | None) -> None:
-        """Have ``tell`` called when the client goes away, from now on; None for nobody."""
+        """Have ``tell`` called when the client goes away from now on; None for nobody."""
         self._when_gone = tell
-        if tell is not None and self.gone:
-            tell()
 
     async def deliver(self, data: bytes) -> bool:
         """Send the answer; tells whether the client took it.
 
         A client that closes with the answer unread resets the connection (unix(7)); one that stays
-        is believed to have read it, and so is one that had stopped sending before: of its end nothing
-        can be heard any more.
+        is believed to have read it. So is one that had stopped sending before: nothing can be heard
+        of its end.
         """
         if self.gone or self._transport is None or self._closed is None:
             return False

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hwmgr import nodeconfig
 from hwmgr.errors import HwmgrError
-from multus import daemonconf
+from hwmgr.node import real_node
+from multus import daemonconf, units
 from multus.background import LeftCallsWorker
 from multus.calllog import CallLog, JsonCallLog
 from multus.clock import SystemClock
@@ -31,8 +32,9 @@ from multus.systemd import ActivationError, Notifier, listen_sockets
 from multus.vfgauge import VFGauge
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
+    from hwmgr.node import Node
     from hwmgr.nodeconfig import NodeConfig
     from multus.clusters import Clusters
     from multus.metrics import Labels
@@ -60,7 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         config = nodeconfig.load(env)
         path = options.config or daemonconf.DEFAULT_PATH
         file = daemonconf.read_file(path, needed=bool(options.config))
-        listener = _listener(_socket_path(options.socket, file, config), env)
+        socket = _socket_path(options.socket, file, config)
+        if options.unit:
+            print(_unit(options.unit, socket, config), end="")
+            return 0
+        listener = _listener(socket, env)
     except (HwmgrError, DaemonFileError, SocketError, ActivationError) as error:
         print(f"multus-daemon: {error}", file=sys.stderr)
         return 2
@@ -69,28 +75,36 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.problem(f"ending: the default network is not ready: no {file.readiness_file}")
         listener.hide()
         return 1
-    in_time = asyncio.run(_serve(listener, config, file, log, env))
+    node = real_node(
+        sysfs_root=env.get("HWMGR_SYSFS") or "/sys",
+        state_dir=config.state_dir,
+        dpdk_tools=config.dpdk_tools,
+        log=log.say,
+    )
+    _warm(node)
+    in_time = asyncio.run(serve(listener, node, config, file, env))
     # Threads that still work must not keep the process; the journal knows what they were at.
     os._exit(0 if in_time else 1)
 
 
-async def _serve(
-    listener: Listener, config: NodeConfig, file: DaemonFile, log: CallLog, env: dict[str, str]
+async def serve(
+    listener: Listener, node: Node, config: NodeConfig, file: DaemonFile, env: Mapping[str, str]
 ) -> bool:
+    """Serve a node until a signal comes; tells whether all calls were done in time."""
     _raise_descriptor_limit()
-    clock, metrics = SystemClock(), Metrics()
+    clock, metrics, log = SystemClock(), Metrics(), _log(config, file)
     dispatcher = Dispatcher(_workers(config, file))
     clusters = clusters_of(env, clock, config, config.daemon.node_name)
     workshop = Workshop(
+        node,
         config,
-        env,
         file,
         connect=clusters.connect,
         sink=_sink(config, file),
         metrics=metrics,
         die=_die(log),
     )
-    gauge = VFGauge(workshop.node, clock)
+    gauge = VFGauge(node, clock)
     metrics.gauge("multus_workers", "Calls that may be at work.", lambda: {(): dispatcher.workers})
     metrics.gauge("multus_workers_busy", "Calls at work.", lambda: {(): dispatcher.busy})
     metrics.gauge("multus_calls_waiting", "Calls in the queue.", lambda: {(): dispatcher.waiting})
@@ -131,6 +145,15 @@ def _show_caches(metrics: Metrics, clusters: Clusters) -> None:
     metrics.gauge("multus_reads", "Objects read.", counts, ("kind", "source"))
 
 
+def _warm(node: Node) -> None:
+    """Have the netlink library loaded before the first call needs it: it takes 0.2 s.
+
+    It runs event loops of its own, so a thread with a loop that runs must not use it.
+    """
+    with node.netlink.links():
+        return
+
+
 def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="multus-daemon", description=__doc__)
     parser.add_argument(
@@ -140,8 +163,20 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
         help=f"keys that lie over every call's configuration (default: {daemonconf.DEFAULT_PATH})",
     )
     parser.add_argument("--socket", metavar="PATH", help="where to listen")
+    parser.add_argument(
+        "--unit", choices=units.KINDS, help="print the unit for systemd with these settings and end"
+    )
     parser.add_argument("--version", action="store_true", help="print the version and end")
     return parser.parse_args(argv)
+
+
+def _unit(kind: str, socket: str, config: NodeConfig) -> str:
+    return units.unit(
+        kind,
+        program=os.path.abspath(sys.argv[0]),
+        socket=socket,
+        drain_seconds=config.daemon.drain_seconds,
+    )
 
 
 def _version() -> str:
@@ -182,7 +217,9 @@ def _metrics_address(config: NodeConfig, file: DaemonFile) -> tuple[str, int] | 
 
 def _sink(config: NodeConfig, file: DaemonFile) -> Callable[[int, str], None]:
     target = file.log_file or ("stderr" if file.log_to_stderr else config.log_target)
-    return node_sink(target, config.log_level, stderr=sys.stderr, tag="multus-daemon")
+    bare = config.log_format == "json" and target != "syslog"
+    tag = "" if bare else "multus-daemon"
+    return node_sink(target, config.log_level, stderr=sys.stderr, tag=tag)
 
 
 def _log(config: NodeConfig, file: DaemonFile) -> CallLog:

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hwmgr.locks import Locks
-from hwmgr.node import real_node
 from hwmgr.run import KernelRunner
 from hwmgr.store import StateDir
 from multus import cnitypes
@@ -27,7 +26,7 @@ from multus.doors import Doors
 from multus.hardware import plugin_on
 from multus.invoke import LOCK_HELD, STATE_DIR, ExecPlugin
 from multus.jsonfields import FieldError
-from multus.logs import NodeLog, one_line
+from multus.logs import NodeLog
 from multus.measured import MeasuredPlugin
 from multus.namespaces import KernelNamespaces
 from multus.orphans import KernelOrphans
@@ -57,7 +56,6 @@ if TYPE_CHECKING:
     from multus.spooled import Deleter
 
 _OURS = "HWMGR_"
-_SYSLOG_INFO = 6
 # What a program of a call with no environment to speak of (Go's /delegate) is started with.
 _USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -79,8 +77,8 @@ class Workshop:
 
     def __init__(
         self,
+        node: Node,
         config: NodeConfig,
-        env: Mapping[str, str],
         file: DaemonFile,
         *,
         connect: Callable[[str, float], Cluster | None],
@@ -96,19 +94,9 @@ class Workshop:
         self._clock = SystemClock()
         self._limits = Limits(config.add_seconds, config.delegate_seconds)
         self._runner = KernelRunner()
-        self.node = real_node(
-            sysfs_root=env.get("HWMGR_SYSFS") or "/sys",
-            state_dir=config.state_dir,
-            dpdk_tools=config.dpdk_tools,
-            log=lambda text: sink(_SYSLOG_INFO, one_line(text)),
-        )
-        self.left = LeftCalls(
-            self.node.state,
-            self._deleter,
-            self._clock,
-            lambda text: sink(_SYSLOG_INFO, one_line(text)),
-        )
-        self._base = self._lasting(self.node, connect)
+        self.node = node
+        self.left = LeftCalls(node.state, self._deleter, self._clock, node.log)
+        self._base = self._lasting(node, connect)
 
     def run(self, call: Call, caller: Caller, wish: Json | None = None) -> tuple[int, bytes, bytes]:
         """Run a call; returns exit status, standard output and standard error.

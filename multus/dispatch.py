@@ -109,11 +109,11 @@ class Dispatcher:
                 self._containers.pop(container_id, None)
 
     async def work(self, task: Callable[[], T], begins: Callable[[], None]) -> T:
-        """Have a worker do a task; ``begins`` is told when there is one, and no way back."""
+        """Have a worker do a task; ``begins`` hears when there is one, and may still raise."""
         await self._gate.enter()
-        begins()
         self._busy += 1
         try:
+            begins()
             return await asyncio.get_running_loop().run_in_executor(self._pool, task)
         finally:
             self._busy -= 1

@@ -89,8 +89,10 @@ class NodeLog:
 def node_sink(target: str, level: str, *, stderr: TextIO, tag: str) -> Callable[[int, str], None]:
     """Return what takes (syslog severity, line) for the node's ``log.target`` and ``log.level``.
 
-    A target is ``syslog``, ``stderr``, ``none`` or the path of a file.
+    A target is ``syslog``, ``stderr``, ``none`` or the path of a file. Lines begin with the tag,
+    which may be empty but for syslog.
     """
+    head = f"{tag}: " if tag else ""
     lowest = _NODE_LEVELS.get(level, _SYSLOG_INFO)
 
     def sink(severity: int, text: str) -> None:
@@ -99,12 +101,12 @@ def node_sink(target: str, level: str, *, stderr: TextIO, tag: str) -> Callable[
         if target == "syslog":
             send_to_syslog(severity, text, tag=tag)
         elif target == "stderr":
-            print(f"{tag}: {text}", file=stderr)
+            print(f"{head}{text}", file=stderr)
         else:
             from multus.config import LogConfig
             from multus.logfile import append
 
-            append(LogConfig(file=target), f"{tag}: {text}")
+            append(LogConfig(file=target), f"{head}{text}")
 
     return sink
 

@@ -27,7 +27,12 @@ if TYPE_CHECKING:
 
 # Nobody misses the answer of these when the caller is gone; DEL and GC do what must be done anyway.
 _ONLY_FOR_THE_CALLER = ("ADD", "CHECK", "STATUS")
+_ABOUT_THE_NODE = ("GC", "STATUS")
 _VERBS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
+
+
+class _Gone(Exception):
+    """The caller went away before its turn came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +51,8 @@ class Job:
     @property
     def container_id(self) -> str:
         """The container that the call is about, "" for none."""
+        if self.verb in _ABOUT_THE_NODE:
+            return ""
         return self.call.env.get("CNI_CONTAINERID", "")
 
     @property
@@ -70,16 +77,18 @@ class Service:
         """Run a job when its turn comes, and deliver the answer; an ADD nobody takes is undone."""
         begun = self._clock.monotonic()
         notes, outcome, status, waited = Notes(), "dropped", b"", 0.0
-        task = asyncio.current_task()
+        task, may_drop = asyncio.current_task(), job.verb in _ONLY_FOR_THE_CALLER
 
         def drop() -> None:
-            if task is not None and job.verb in _ONLY_FOR_THE_CALLER:
+            if task is not None and may_drop:
                 task.cancel()
 
         def begins() -> None:
             nonlocal waited
             client.when_gone(None)
             waited = self._clock.monotonic() - begun
+            if client.gone and may_drop:
+                raise _Gone
 
         caller = Caller(notes, lambda: client.gone)
         client.when_gone(drop)
@@ -95,7 +104,9 @@ class Service:
                     if undone.status:
                         outcome = "failed"
                         notes.complain("it cannot be undone now, DEL or GC will finish it")
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, _Gone):
+            if not client.gone:
+                raise  # the daemon ends
             notes.complain("the caller went away before its turn came")
         took = self._clock.monotonic() - begun
         verb = job.verb if job.verb in _VERBS else "other"

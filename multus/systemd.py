@@ -62,9 +62,3 @@ class Notifier:
                 sock.send(state.encode())
         except OSError:
             return
-
-
-def without_manager(env: Mapping[str, str]) -> dict[str, str]:
-    """Return an environment for programs that are none of the manager's business."""
-    names = ("LISTEN_FDS", "LISTEN_PID", "LISTEN_FDNAMES", "NOTIFY_SOCKET", "WATCHDOG_USEC")
-    return {name: value for name, value in env.items() if name not in (*names, "WATCHDOG_PID")}

@@ -27,7 +27,8 @@ _PLUGIN = r"""
 int main(void) {
     const char *verb = getenv("CNI_COMMAND");
     if (verb && !strcmp(verb, "ADD"))
-        puts("{\"cniVersion\": \"1.0.0\", \"interfaces\": [{\"name\": \"e\", \"sandbox\": \"/x\"}]}");
+        puts("{\"cniVersion\": \"1.0.0\","
+             " \"interfaces\": [{\"name\": \"e\", \"sandbox\": \"/x\"}]}");
     return 0;
 }
 """

@@ -40,15 +40,18 @@ class Http:
 class RunningDaemon:
     """One multus-daemon of a node; it can be killed and started again."""
 
-    def __init__(self, node: Node, config: str = "", *options: str) -> None:
+    def __init__(self, node: Node, config: str = "", *options: str, section: str = "log") -> None:
         self.node = node
         self.root: Path = node.root
         self.socket = str(node.root / "run" / "multus.sock")
         self.log = node.root / "daemon.log"
         self._config = node.root / "node.yaml"
-        self._config.write_text(
-            f"daemon:\n  socket: {self.socket}\nlog:\n  target: {self.log}\n{config}"
-        )
+        sections = {
+            "log": f"log:\n  target: {self.log}\n",
+            "daemon": f"daemon:\n  socket: {self.socket}\n",
+        }
+        last = sections.pop(section)
+        self._config.write_text("".join(sections.values()) + last + config)
         self._options = options
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -60,10 +63,16 @@ class RunningDaemon:
         path.unlink(missing_ok=True)
         notify.bind(str(path))
         notify.settimeout(READY_SECONDS)
-        env = {**self._env(), "NOTIFY_SOCKET": str(path)}
-        self.process = subprocess.Popen(self._argv(), env=env)
         with notify:
+            self.launch(self._started_with())
             assert notify.recv(64) == b"READY=1"
+
+    def launch(self, env: Mapping[str, str]) -> None:
+        """Start the process."""
+        self.process = subprocess.Popen(self._argv(), env=env)
+
+    def _started_with(self) -> dict[str, str]:
+        return {**self._env(), "NOTIFY_SOCKET": str(self.root / "notify")}
 
     def run_to_end(self) -> Done:
         """Run one that is expected to end by itself."""
@@ -184,6 +193,31 @@ class RunningDaemon:
         config = base64.b64encode(json.dumps(self.whole(conf)).encode()).decode()
         body = {"env": env, "config": config, **more}
         return self.http("POST", path, json.dumps(body).encode())
+
+
+class ActivatedDaemon(RunningDaemon):
+    """One that gets its socket from a service manager, which keeps it."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node)
+        os.mkdir(os.path.dirname(self.socket), 0o700)
+        self._kept = socket.socket(socket.AF_UNIX)
+        self._kept.bind(self.socket)
+        self._kept.listen(16)
+
+    def launch(self, env: Mapping[str, str]) -> None:
+        fd = self._kept.fileno()
+        script = (
+            "import os, sys; os.dup2(int(sys.argv[1]), 3);"
+            "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()));"
+            "os.execvp(sys.argv[2], sys.argv[2:])"
+        )
+        argv = [sys.executable, "-c", script, str(fd), *self._argv()]
+        self.process = subprocess.Popen(argv, env=env, pass_fds=(fd,))
+
+    def close(self) -> None:
+        super().close()
+        self._kept.close()
 
 
 def read_all(sock: socket.socket) -> bytes:

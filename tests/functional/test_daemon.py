@@ -5,6 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
+import subprocess
+import sys
 import threading
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any
@@ -12,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hwmgr import frames
-from tests.functional.daemon import RunningDaemon, eventually, read_all
+from tests.functional.daemon import ActivatedDaemon, RunningDaemon, eventually, read_all
 from tests.functional.node import Node, make_node
 
 if TYPE_CHECKING:
@@ -255,3 +258,102 @@ def test_one_daemon_a_socket(node: Node, daemon: RunningDaemon) -> None:
         assert not os.path.exists(other.socket)
     finally:
         other.close()
+
+
+def test_a_socket_of_the_service_manager_outlives_the_daemon(node: Node) -> None:
+    daemon = ActivatedDaemon(node)
+    try:
+        daemon.start()
+        assert daemon.call("ADD", conf(node)).rc == 0
+        daemon.kill()
+        with daemon.begin("DEL", conf(node)) as waiting:
+            daemon.start()
+            assert frames.decode_answer(read_all(waiting)).status == 0
+        assert daemon.stop() == 0
+        assert os.path.exists(daemon.socket)
+        node.assert_clean()
+    finally:
+        daemon.close()
+
+
+def test_who_looks_by_tcp_sees_no_calls(node: Node) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as probe:
+        port = probe.getsockname()[1]
+    # One that listens in the host's namespace of the node is out of our reach: ask from inside.
+    daemon = RunningDaemon(node, f"  metrics: 127.0.0.1:{port}\n", section="daemon")
+    try:
+        daemon.start()
+        answers = [inside(node, port, path) for path in ("/metrics", "/readyz", "/cni")]
+        assert "multus_workers_busy 0" in answers[0]
+        assert [answer.split(" ")[1] for answer in answers] == ["200", "200", "404"]
+    finally:
+        daemon.close()
+
+
+def inside(node: Node, port: int, path: str) -> str:
+    """Ask by TCP from the host's namespace."""
+    script = (
+        "import socket,sys; s=socket.create_connection(('127.0.0.1', int(sys.argv[1])));"
+        "s.sendall(f'GET {sys.argv[2]} HTTP/1.1\\r\\n\\r\\n'.encode());"
+        "print(b''.join(iter(lambda: s.recv(65536), b'')).decode())"
+    )
+    done = subprocess.run(
+        ["ip", "netns", "exec", node.host, sys.executable, "-c", script, str(port), path],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return done.stdout
+
+
+def test_it_waits_for_the_default_network_once(node: Node) -> None:
+    ready = node.root / "ready"
+    keys = {"multusConfigFile": "auto", "readinessindicatorfile": str(ready)}
+    daemon = RunningDaemon(node, "", "--config", file(node, **keys))
+    late = threading.Timer(0.6, ready.touch)
+    late.start()
+    try:
+        daemon.start()
+        assert ready.exists()
+        ready.unlink()
+        assert daemon.call("ADD", conf(node)).rc == 0
+        assert daemon.call("DEL", conf(node)).rc == 0
+    finally:
+        daemon.close()
+        late.join()
+
+
+def test_a_log_of_json(node: Node) -> None:
+    daemon = RunningDaemon(node, "  format: json\n")
+    try:
+        daemon.start()
+        assert daemon.call("ADD", conf(node)).rc == 0
+        assert daemon.call("ADD", conf(node)).rc == 1
+        assert daemon.call("DEL", conf(node)).rc == 0
+        eventually(lambda: '"DEL"' in daemon.log.read_text())
+    finally:
+        daemon.close()
+    lines = [json.loads(line) for line in daemon.log.read_text().splitlines()]
+    calls = [line for line in lines if "verb" in line]
+    assert [(line["verb"], line["outcome"], line["code"]) for line in calls] == [
+        ("ADD", "ok", 0),
+        ("ADD", "failed", 999),
+        ("DEL", "ok", 0),
+    ]
+    assert "attached br as eth0" in calls[0]["message"]
+
+
+def test_wrong_settings_are_told(node: Node) -> None:
+    done = RunningDaemon(node, "", "--config", file(node, chrootDir="/hostroot")).run_to_end()
+    assert (done.rc, done.stdout) == (2, "")
+    assert "chrootDir is not served" in done.stderr
+
+
+def test_units_and_version(node: Node) -> None:
+    service = RunningDaemon(node, "", "--unit", "service").run_to_end()
+    assert service.rc == 0
+    assert f"--socket {node.root}/run/multus.sock\n" in service.stdout
+    assert "TimeoutStopSec=110\n" in service.stdout
+    units = RunningDaemon(node, "", "--unit", "socket").run_to_end()
+    assert f"ListenStream={node.root}/run/multus.sock\n" in units.stdout
+    assert RunningDaemon(node, "", "--version").run_to_end().stdout.startswith("multus-daemon ")

@@ -1,7 +1,8 @@
 """The daemon killed again and again under a load of ADDs and DELs: nothing leaks, no pod misses.
 
 ``DAEMON_KILLS`` is how often (10; 50 for the full run). Delegates are a bridge with addresses from
-host-local, and a list of two plugins that hold a lease each.
+host-local, a list of two plugins that hold a lease each and, in the second test, a VF of the bench
+(a veth end for its netdev).
 """
 
 from __future__ import annotations
@@ -11,22 +12,26 @@ import random
 import threading
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from hwmgr.frames import FrameError
+from tests.fakes.tree import Nic
 from tests.functional.daemon import RunningDaemon
+from tests.functional.harness import Bench, changes
 from tests.functional.node import Node, ip, make_node
+from tests.functional.veth_daemon import VethDaemon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 pytestmark = [pytest.mark.functional, pytest.mark.timeout(900)]
 
 KILLS = int(os.environ.get("DAEMON_KILLS", "10"))
 PODS = 6
+NIC = Nic()
 
 
 @dataclass
@@ -55,9 +60,19 @@ def conf(node: Node) -> dict[str, Any]:
 class Pod(threading.Thread):
     """A pod that is made and deleted until the end, as a runtime does it."""
 
-    def __init__(self, daemon: RunningDaemon, name: str, number: int, end: threading.Event) -> None:
+    def __init__(
+        self,
+        daemon: RunningDaemon,
+        whole: dict[str, Any],
+        name: str,
+        number: int,
+        end: threading.Event,
+        ifnames: tuple[str, ...],
+    ) -> None:
         super().__init__(daemon=True)
         self._daemon_of_node = daemon
+        self._whole = whole
+        self._ifnames = set(ifnames)
         self._netns = name
         self._number = number
         self._end = end
@@ -70,7 +85,7 @@ class Pod(threading.Thread):
             container_id = f"pod{self._number}-{turn}"
             try:
                 self._add(container_id)
-                self._delete(container_id)
+                self._unplug(container_id)
             except AssertionError as error:
                 self.tally.faults.append(f"{container_id}: {error}")
                 return
@@ -86,12 +101,13 @@ class Pod(threading.Thread):
             return
         self.tally.ready += 1
         node = self._daemon_of_node.node
-        assert "eth0" in node.links(self._netns), "ready without its interface"
+        missing = self._ifnames - set(node.links(self._netns))
+        assert not missing, f"ready without {missing}"
         for plugin in ("leasea", "leaseb"):
             lease = node.leases / f"{plugin}-{container_id}-net1"
             assert lease.exists(), f"ready without {plugin}"
 
-    def _delete(self, container_id: str) -> None:
+    def _unplug(self, container_id: str) -> None:
         limit = time.monotonic() + 120
         while True:
             assert time.monotonic() < limit, "it cannot be deleted"
@@ -109,26 +125,65 @@ class Pod(threading.Thread):
     def _call(self, command: str, container_id: str) -> Any:
         daemon = self._daemon_of_node
         path = {"CNI_NETNS": f"/run/netns/{self._netns}"}
-        return daemon.call(command, conf(daemon.node), container_id=container_id, **path)
+        return daemon.call(command, self._whole, container_id=container_id, **path)
 
 
 def test_killed_under_load(node: Node, capsys: pytest.CaptureFixture[str]) -> None:
-    seed = random.randrange(1 << 30)
-    dice = random.Random(seed)
     daemon = RunningDaemon(node)
-    daemon.start()
-    end = threading.Event()
+    try:
+        pods = kill_under_load(daemon, conf(node), capsys)
+    finally:
+        daemon.close()
+    assert_all_well(pods)
+    forget_half_written(node)
+    node.assert_clean()
+
+
+def test_killed_under_a_load_of_vfs(
+    node: Node, folder: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bench = Bench(folder, NIC)
+    node.state_dir = Path(folder) / "state"
+    vf = {"name": "vf", "type": "sriov", "cniVersion": "1.0.0", "if0": NIC.ifname}
+    whole = conf(node)
+    whole["delegates"].append(vf)
+    before = bench.snapshot()
+    daemon = VethDaemon(node, bench)
+    try:
+        pods = kill_under_load(daemon, whole, capsys, "eth0", "net2")
+    finally:
+        daemon.close()
+    assert_all_well(pods)
+    forget_half_written(node)
+    left = changes(before, bench.snapshot())
+    bench.close()
+    assert {name for name in left if "br0" not in name} == set()
+    node.state_dir = node.root / "state"  # what was in the bench's has just been compared
+    assert node.saved() == []
+
+
+def kill_under_load(
+    daemon: RunningDaemon,
+    whole: dict[str, Any],
+    capsys: pytest.CaptureFixture[str],
+    *ifnames: str,
+) -> list[Pod]:
+    """Kill and start the daemon while pods come and go; returns the pods, all of them deleted."""
+    seed = random.randrange(1 << 30)
+    dice, end, node, times = random.Random(seed), threading.Event(), daemon.node, []
     names = [f"{node.pod}-{number}" for number in range(PODS)]
     for name in names:
         ip("netns", "add", name)
-    pods = [Pod(daemon, name, number, end) for number, name in enumerate(names)]
-    times = []
+    pods = [
+        Pod(daemon, whole, name, number, end, ifnames or ("eth0",))
+        for number, name in enumerate(names)
+    ]
     try:
+        daemon.start()
         for pod in pods:
             pod.start()
         for _ in range(KILLS):
-            pause = dice.uniform(0.02, 1.5)
-            time.sleep(pause)
+            time.sleep(dice.uniform(0.02, 1.5))
             daemon.kill()
             begun = time.monotonic()
             daemon.start()
@@ -137,22 +192,22 @@ def test_killed_under_load(node: Node, capsys: pytest.CaptureFixture[str]) -> No
         end.set()
         for pod in pods:
             pod.join(150)
+        with capsys.disabled():
+            print(table(seed, times, pods))
         assert daemon.stop() == 0
-        links = [set(node.links(name)) for name in names]
+        assert [set(node.links(name)) for name in names] == [{"lo"}] * PODS
     finally:
         end.set()
-        daemon.close()
         for name in names:
             ip("netns", "del", name)
-    with capsys.disabled():
-        print(table(seed, times, pods))
+    return pods
+
+
+def assert_all_well(pods: list[Pod]) -> None:
     assert [fault for pod in pods for fault in pod.tally.faults] == []
     assert not any(pod.is_alive() for pod in pods)
     assert sum(pod.tally.ready for pod in pods) > 0
     assert sum(pod.tally.broken for pod in pods) > 0
-    assert links == [{"lo"}] * PODS
-    forget_half_written(node)
-    node.assert_clean()
 
 
 def forget_half_written(node: Node) -> None:

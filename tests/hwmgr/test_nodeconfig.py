@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hwmgr.errors import ConfigError
-from hwmgr.nodeconfig import NodeConfig, load
+from hwmgr.nodeconfig import DaemonConfig, NodeConfig, load
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -51,7 +51,13 @@ def test_every_key(tmp_path: Path) -> None:
         dpdk_tools: [/opt/dpdk/dpdk-devbind.py]
         time_limits: {add: 60, delegate: 20.5}
         allowed_dirs: [/var/lib/cni, /srv/cni]
-        log: {target: /var/log/hwmgr.log, level: debug}
+        log: {target: /var/log/hwmgr.log, level: debug, format: json}
+        daemon:
+          socket: /run/hwmgr/multus.sock
+          workers: 16
+          metrics: 127.0.0.1:9101
+          node_name: node1
+          drain_seconds: 30
         """,
     )
     assert load(env) == NodeConfig(
@@ -62,6 +68,8 @@ def test_every_key(tmp_path: Path) -> None:
         allowed_dirs=("/var/lib/cni", "/srv/cni"),
         log_target="/var/log/hwmgr.log",
         log_level="debug",
+        log_format="json",
+        daemon=DaemonConfig("/run/hwmgr/multus.sock", 16, "127.0.0.1:9101", "node1", 30.0),
     )
 
 
@@ -81,7 +89,8 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
         dpdk_tools: /usr/bin/dpdk-devbind.py
         time_limits: {add: 600, delegate: yes, del: 3}
         allowed_dirs: [/ok, 7]
-        log: {target: 3, level: chatty}
+        log: {target: 3, level: chatty, format: xml}
+        daemon: {socket: x, workers: 0, metrics: "9101", node_name: 3, drain_seconds: 0, port: 1}
         """,
     )
     with pytest.raises(ConfigError) as caught:
@@ -96,6 +105,13 @@ def test_all_faults_are_told_at_once(tmp_path: Path) -> None:
         "time_limits.delegate",
         "log.target",
         "log.level",
+        "log.format",
+        "daemon.port",
+        "daemon.socket",
+        "daemon.workers",
+        "daemon.metrics",
+        "daemon.node_name",
+        "daemon.drain_seconds",
     ]
     assert "\n" not in str(caught.value)
 

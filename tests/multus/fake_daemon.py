@@ -68,6 +68,7 @@ class Front:
     lines: list[str] = field(default_factory=list)
     ready: bool = True
     seconds: float = SECONDS
+    take: Any = None
 
     async def client(self) -> Client:
         """Connect."""
@@ -76,7 +77,10 @@ class Front:
         loop = asyncio.get_running_loop()
         await loop.connect_accepted_socket(
             lambda: Connection(
-                lambda _sock: "", self.desk.take, self.lines.append, seconds=self.seconds
+                lambda _sock: "",
+                self.take or self.desk.take,
+                self.lines.append,
+                seconds=self.seconds,
             ),
             ours,
         )

@@ -7,14 +7,18 @@ import os
 import shutil
 import socket
 import tempfile
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import pytest
 
+from hwmgr.frames import Call
 from hwmgr.model import VFState
+from hwmgr.nodeconfig import NodeConfig
 from multus.calllog import Entry, JsonCallLog, Notes
 from multus.cnitypes import CNIError
-from multus.daemon_wiring import inherited
+from multus.daemon_wiring import Caller, Workshop, inherited
+from multus.daemonconf import DaemonFile
 from multus.delegates import DelegateCall
 from multus.dispatch import Dispatcher, Gate
 from multus.listener import Listener, SocketError, backlog, only_root
@@ -296,3 +300,35 @@ def test_no_container_is_remembered_for_good() -> None:
         assert (dispatcher.busy, dispatcher.waiting) == (0, 0)
 
     asyncio.run(test())
+
+
+class Died(BaseException):
+    """The process would have ended."""
+
+
+class NoWayBack:
+    """A sysfs whose reader cannot leave a pod's namespace."""
+
+    def names(self, _path: str) -> list[str]:
+        raise SystemExit("cannot return to the host's namespace")
+
+
+def test_a_thread_that_cannot_come_back_ends_the_process(tmp_path: Path) -> None:
+    def die(why: str) -> NoReturn:
+        raise Died(why)
+
+    machine = build(str(tmp_path), Nic())
+    workshop = Workshop(
+        replace(machine.node, sysfs=cast("Any", NoWayBack())),
+        NodeConfig(state_dir=str(tmp_path / "state")),
+        DaemonFile(),
+        connect=lambda _kubeconfig, _end: None,
+        sink=lambda _severity, _text: None,
+        metrics=Metrics(),
+        die=die,
+    )
+    stdin = b'{"name": "n", "type": "sriov", "cniVersion": "1.1.0", "if0": "enp1s0"}'
+    env = {"CNI_COMMAND": "STATUS", "CNI_PATH": "/bin"}
+    with pytest.raises(Died, match="cannot return"):
+        workshop.run(Call("sriov", env, stdin), Caller(Notes(), lambda: False))
+    machine.close()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -113,6 +113,30 @@ def test_who_goes_while_waiting_is_dropped(verb: str, where: str) -> None:
     run(test)
 
 
+@pytest.mark.parametrize(("verb", "runs"), [("ADD", False), ("CHECK", False), ("DEL", True)])
+@pytest.mark.parametrize("nested", [False, True])
+def test_who_goes_at_once(verb: str, *, runs: bool, nested: bool) -> None:
+    async def test() -> None:
+        async with front() as f:
+            held = {"HWMGR_LOCKED_CONTAINER": "c1"} if nested else {}
+            client = await f.client()
+            taken = f.desk.take
+
+            def gone_before_the_task_begins(request: Any, connection: Any) -> None:
+                taken(request, connection)
+                connection._lost()
+
+            f.take = gone_before_the_task_begins
+            late = await f.call(verb, **held)
+            await f.true(lambda: len(f.lines) == 1)
+            assert f.workshop.began == ([f"{verb} c1"] if runs else [])
+            assert (f.dispatcher.busy, f.dispatcher._containers) == (0, {})
+            late.close()
+            client.close()
+
+    run(test)
+
+
 @pytest.mark.parametrize("verb", ["DEL", "GC"])
 def test_a_delete_is_done_for_nobody_too(verb: str) -> None:
     async def test() -> None:
@@ -127,6 +151,21 @@ def test_a_delete_is_done_for_nobody_too(verb: str) -> None:
             held.set()
             assert (await first.answer()).status == 0
             await f.until(f"{verb} c2")
+
+    run(test)
+
+
+def test_a_call_about_the_node_waits_for_no_container() -> None:
+    async def test() -> None:
+        async with front() as f:
+            held = f.workshop.hold("c1")
+            busy = await f.call("ADD")
+            await f.until("ADD c1")
+            collecting = await f.call("GC", "c1")
+            await f.until("GC c1")
+            held.set()
+            for client in (busy, collecting):
+                assert (await client.answer()).status == 0
 
     run(test)
 
