@@ -6,6 +6,7 @@ the first one is opened, since it costs more than the rest of a call together.
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import struct
@@ -13,16 +14,18 @@ import time
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from hwmgr.errors import NetlinkError
+from hwmgr import linkaddresses
+from hwmgr.errors import HwmgrError, NetlinkError
 from hwmgr.links import DefaultRoute
 from hwmgr.model import LinkState, Netdev, VFSettings, VlanProto
-from hwmgr.netns import entered
+from hwmgr.netns import entered, identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     from hwmgr.links import Links
 
+_OWN_NAMESPACE = "/proc/thread-self/ns/net"
 _IFF_UP = 1
 _IFF_RUNNING = 0x40
 _RTMGRP_LINK = 1
@@ -39,11 +42,34 @@ _UNSET = 0xFFFFFFFF  # rtnl_fill_vfinfo() starts from memset(-1): the driver did
 
 
 class KernelNetlink:
-    """The kernel's rtnetlink."""
+    """The kernel's rtnetlink.
+
+    ``warm``: every thread keeps the socket of its own namespace open, for a process that lives
+    long. Those of other namespaces are opened each time.
+    """
+
+    def __init__(self, *, warm: bool = False) -> None:
+        self._kept: Any = None
+        if warm:
+            import threading
+
+            self._kept = threading.local()
 
     @contextmanager
     def links(self, ns_fd: int | None = None) -> Iterator[Links]:
         """See hwmgr.links.Netlink. A socket belongs to the namespace in which it was opened."""
+        if ns_fd is None and self._kept is not None:
+            route = self._of_this_thread()
+            if route is not None:
+                try:
+                    yield _KernelLinks(route, None)
+                except HwmgrError:
+                    raise  # a refusal, which leaves the socket as it was
+                except BaseException:
+                    self._kept.route = None
+                    route.close()
+                    raise
+                return
         from pyroute2 import IPRoute
 
         with entered(ns_fd) if ns_fd is not None else nullcontext():
@@ -52,6 +78,21 @@ class KernelNetlink:
             yield _KernelLinks(route, ns_fd)
         finally:
             route.close()
+
+    def _of_this_thread(self) -> Any:
+        """Return the thread's socket, None where the thread is not where it opened that.
+
+        pyroute2's sockets are for one thread of one process. In a fork the parent's is left alone:
+        closing it would reach into what both share.
+        """
+        from pyroute2 import IPRoute
+
+        process, here = os.getpid(), identity(_OWN_NAMESPACE)
+        kept = getattr(self._kept, "route", None)
+        if kept is None or self._kept.process != process:
+            kept = self._kept.route = IPRoute()
+            self._kept.process, self._kept.namespace = process, here
+        return kept if self._kept.namespace == here else None
 
 
 class _KernelLinks:
@@ -217,14 +258,7 @@ class _KernelLinks:
     def _with_addresses(self, found: Sequence[Any]) -> Netdev | None:
         if not found:
             return None
-        index = int(found[0]["index"])
-        listed = self._call(
-            f"list addresses of link {index}", self._route.addr, "dump", index=index
-        )
-        addresses = [
-            _address(a) for a in listed if a["index"] == index and a["scope"] == _RT_SCOPE_UNIVERSE
-        ]
-        return _netdev(found[0], tuple(addresses))
+        return _netdev(found[0], linkaddresses.of_link(self._ns_fd, int(found[0]["index"])))
 
 
 def _address(message: Any) -> str:
