@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from hwmgr import allocate, claims, companions, devbind, devicefiles, driver, netdev, vfsettings
 from hwmgr.choose import capture, select
 from hwmgr.errors import BindError, DeviceBusy, HwmgrError, NameTaken, NetlinkError, RequestError
-from hwmgr.locate import here, inside, mark
+from hwmgr.locate import among, here, mark
 from hwmgr.model import (
     USERSPACE_DRIVERS,
     Attached,
@@ -23,6 +23,7 @@ from hwmgr.netns import identity, identity_of, open_namespace
 from hwmgr.restore import give_up
 
 if TYPE_CHECKING:
+    from hwmgr.links import Links
     from hwmgr.model import AttachRequest, Netdev
     from hwmgr.node import Node
 
@@ -116,10 +117,11 @@ def _refuse_twice(node: Node, record: Record) -> None:
 def _carry_out(node: Node, request: AttachRequest, record: Record, ns_fd: int) -> Attached:
     claims.write(node.state, record.address, request.netns_path)
     node.checkpoint("attach.claimed")
-    _pf_up(node, request, record)
+    pf_netdevs = here(node, record.pf_address)
+    _pf_up(node, request, record, pf_netdevs)
     if request.settings.mac is not None and request.kind is Kind.VF:
-        _choose_mac(node, request, record)
-    _configure(node, record)
+        _choose_mac(node, request, record, pf_netdevs)
+    _configure(node, record, pf_netdevs)
     if request.kind is Kind.DPDK:
         attached = _bind(node, request, record)
     else:
@@ -131,21 +133,24 @@ def _carry_out(node: Node, request: AttachRequest, record: Record, ns_fd: int) -
     return attached
 
 
-def _pf_up(node: Node, request: AttachRequest, record: Record) -> None:
+def _pf_up(
+    node: Node, request: AttachRequest, record: Record, pf_netdevs: tuple[Netdev, ...]
+) -> None:
     """Set the PF up: a VF has no carrier otherwise. The 2018 plugin did so too."""
     if request.kind is Kind.PF or record.index is None:
         return
-    for pf_netdev in here(node, record.pf_address):
+    for pf_netdev in pf_netdevs:
         if not pf_netdev.up:
             with node.netlink.links() as links:
                 links.set_up(pf_netdev.index, up=True)
             node.log(f"PF {pf_netdev.name} was down and has been set up")
 
 
-def _choose_mac(node: Node, request: AttachRequest, record: Record) -> None:
+def _choose_mac(
+    node: Node, request: AttachRequest, record: Record, pf_netdevs: tuple[Netdev, ...]
+) -> None:
     """Have the VF's driver take the MAC before the PF pins it (see restore._effective_mac)."""
     mac = request.settings.mac or ""
-    pf_netdevs = here(node, record.pf_address)
     with node.netlink.links() as links:
         for one in record.before.netdevs:
             try:
@@ -158,11 +163,10 @@ def _choose_mac(node: Node, request: AttachRequest, record: Record) -> None:
     node.checkpoint("attach.mac")
 
 
-def _configure(node: Node, record: Record) -> None:
+def _configure(node: Node, record: Record, pf_netdevs: tuple[Netdev, ...]) -> None:
     wanted = list(vfsettings.steps(record.settings))
     if not wanted or record.index is None:
         return
-    pf_netdevs = here(node, record.pf_address)
     if not pf_netdevs:
         message = f"VF settings need its PF {record.pf_address}, which has no netdev here"
         raise RequestError(message)
@@ -201,17 +205,18 @@ def _bind(node: Node, request: AttachRequest, record: Record) -> Attached:
 
 def _move(node: Node, request: AttachRequest, record: Record, ns_fd: int) -> Attached:
     names = []
-    for position, one in enumerate(record.before.netdevs):
-        name = request.ifname + ("d1" if position else "")
-        alias = mark(record.address, one.name, request.container_id)
-        netdev.hand_over(node, one, ns_fd, name, alias)
-        names.append(name)
-    ours = inside(node, ns_fd, record.address)
-    if sorted(n.name for n in ours) != sorted(names):
-        raise NetlinkError(f"{record.address} did not arrive in {request.netns_path}", 19)
-    for one in ours:
-        _dress(node, request, one, ns_fd)
-    first = next(n for n in inside(node, ns_fd, record.address) if n.name == request.ifname)
+    with node.netlink.links(ns_fd) as there:
+        for position, one in enumerate(record.before.netdevs):
+            name = request.ifname + ("d1" if position else "")
+            alias = mark(record.address, one.name, request.container_id)
+            netdev.hand_over(node, one, ns_fd, there, name, alias)
+            names.append(name)
+        ours = among(node, there, record.address)
+        if sorted(n.name for n in ours) != sorted(names):
+            raise NetlinkError(f"{record.address} did not arrive in {request.netns_path}", 19)
+        for one in ours:
+            _dress(node, request, one, there)
+        first = next(n for n in among(node, there, record.address) if n.name == request.ifname)
     return Attached(
         address=record.address,
         kind=record.kind,
@@ -224,21 +229,20 @@ def _move(node: Node, request: AttachRequest, record: Record, ns_fd: int) -> Att
     )
 
 
-def _dress(node: Node, request: AttachRequest, one: Netdev, ns_fd: int) -> None:
+def _dress(node: Node, request: AttachRequest, one: Netdev, links: Links) -> None:
     """Give a netdev in the pod what was asked: MTU, up, and the MAC if the move cost it."""
     mac = request.settings.mac
-    with node.netlink.links(ns_fd) as links:
-        if request.mtu is not None and request.mtu != one.mtu:
-            links.set_mtu(one.index, request.mtu)
-            node.checkpoint("attach.mtu")
-        if request.up:
-            links.set_up(one.index, up=True)
-            node.checkpoint("attach.up")
-        if mac is None:
-            return
-        now = links.get(one.index)
-        if now is not None and now.mac != mac:
-            netdev.set_mac(node, links, one.index, mac)
+    if request.mtu is not None and request.mtu != one.mtu:
+        links.set_mtu(one.index, request.mtu)
+        node.checkpoint("attach.mtu")
+    if request.up:
+        links.set_up(one.index, up=True)
+        node.checkpoint("attach.up")
+    if mac is None:
+        return
+    now = links.get(one.index)
+    if now is not None and now.mac != mac:
+        netdev.set_mac(node, links, one.index, mac)
 
 
 def _undo(node: Node, record: Record, error: BaseException) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import sys
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import NetlinkError
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 _ERROR, _DONE, _REQUEST, _DUMP = 2, 3, 0x1, 0x300
 _NEWLINK, _GETLINK, _NEWADDR, _GETADDR = 16, 18, 20, 22
 _DUMP_INTERRUPTED = 0x10
+_SOL_NETLINK, _GET_STRICT_CHK = 270, 12
 _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _LINK = struct.Struct("=BxHiII")
@@ -59,6 +61,9 @@ class LinkReads:
             socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE
         )
         self._socket.bind((0, 0))
+        # Linux 4.20: a dump of addresses is of the link that is asked for; before, it is of all.
+        with suppress(OSError):
+            self._socket.setsockopt(_SOL_NETLINK, _GET_STRICT_CHK, 1)
         self._sequence = 0
 
     def close(self) -> None:
@@ -91,19 +96,19 @@ class LinkReads:
         answers = self._ask("list links", _GETLINK, _DUMP, body)
         return [_netdev(answer, ()) for kind, answer in answers if kind == _NEWLINK]
 
-    def addresses(self) -> dict[int, tuple[str, ...]]:
-        """Return the addresses of global scope by the index of their netdev."""
+    def addresses(self, index: int = 0) -> dict[int, tuple[str, ...]]:
+        """Return the addresses of global scope by the index of their netdev, of all or of one."""
         found: dict[int, tuple[str, ...]] = {}
-        body = _ADDRESS.pack(0, 0, 0, 0, 0)
+        body = _ADDRESS.pack(0, 0, 0, 0, index)
         for kind, answer in self._ask("list addresses", _GETADDR, _DUMP, body):
-            family, prefix, _flags, scope, index = _ADDRESS.unpack_from(answer)
+            family, prefix, _flags, scope, of = _ADDRESS.unpack_from(answer)
             if kind != _NEWADDR or scope != _SCOPE_UNIVERSE:
                 continue
             values = dict(_attributes(answer, _ADDRESS.size))
             ip = values.get(_IFA_LOCAL) or values.get(_IFA_ADDRESS)
             if ip is not None and family in (socket.AF_INET, socket.AF_INET6):
                 text = f"{socket.inet_ntop(family, ip)}/{prefix}"
-                found[index] = (*found.get(index, ()), text)
+                found[of] = (*found.get(of, ()), text)
         return found
 
     def vf_settings(self, pf_index: int) -> dict[int, VFSettings]:
@@ -132,7 +137,7 @@ class LinkReads:
 
     def _whole(self, link: bytes) -> Netdev:
         (index,) = struct.unpack_from("=i", link, 4)
-        return _netdev(link, self.addresses().get(index, ()))
+        return _netdev(link, self.addresses(index).get(index, ()))
 
     def _ask(self, text: str, kind: int, flags: int, body: bytes) -> list[tuple[int, bytes]]:
         """Send one request; return the answers, asking again where a dump was cut across by a

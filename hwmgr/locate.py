@@ -15,6 +15,7 @@ from hwmgr.pci import netdevs_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from hwmgr.links import Links
     from hwmgr.model import Netdev, NetnsIdentity
     from hwmgr.node import Node
 
@@ -61,11 +62,16 @@ def inside(node: Node, ns_fd: int, address: str) -> tuple[Netdev, ...]:
     and must not have us take that one home.
     """
     with node.netlink.links(ns_fd) as links:
-        everything = links.list()
-        mine = [n for n in everything if n.parent == address]
-        if not mine and not _kernel_names_parents(node):
-            mine = [n for n in everything if is_marked(n, address)]
-        found = [links.get(n.index) for n in mine]
+        return among(node, links, address)
+
+
+def among(node: Node, links: Links, address: str) -> tuple[Netdev, ...]:
+    """Return the function's netdevs in the namespace of open ``links``; see inside."""
+    everything = links.list()
+    mine = [n for n in everything if n.parent == address]
+    if not mine and not _kernel_names_parents(node):
+        mine = [n for n in everything if is_marked(n, address)]
+    found = [links.get(n.index) for n in mine]
     return tuple(n for n in found if n is not None)
 
 

@@ -16,16 +16,15 @@ if TYPE_CHECKING:
 _MAC_SECONDS = 2.0
 
 
-def hand_over(node: Node, netdev: Netdev, ns_fd: int, name: str, alias: str) -> None:
-    """Move a netdev into a namespace under a new name, marked with ``alias``.
+def hand_over(node: Node, netdev: Netdev, ns_fd: int, there: Links, name: str, alias: str) -> None:
+    """Move a netdev into a namespace (``there``: its links) under a new name, marked by ``alias``.
 
     Raises NameTaken before anything is changed when the name exists there. Alternative names are
     taken off first: one that exists in the target makes the kernel refuse the move (EEXIST), and
     the host's names mean nothing in a pod.
     """
-    with node.netlink.links(ns_fd) as there:
-        if there.find(name) is not None:
-            raise NameTaken(name, "the container's namespace")
+    if there.find(name) is not None:
+        raise NameTaken(name, "the container's namespace")
     with node.netlink.links() as links:
         links.set_alias(netdev.index, alias)
         node.checkpoint("attach.marked")

@@ -6,6 +6,7 @@ pyroute2 is imported at the first change, since it costs more than the rest of a
 
 from __future__ import annotations
 
+import os
 import select
 import socket
 import struct
@@ -13,11 +14,11 @@ import time
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
-from hwmgr.errors import NetlinkError
+from hwmgr.errors import HwmgrError, NetlinkError
 from hwmgr.linkreads import LinkReads
 from hwmgr.links import DefaultRoute
 from hwmgr.model import LinkState, VFSettings, VlanProto
-from hwmgr.netns import entered
+from hwmgr.netns import entered, identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from hwmgr.links import Links
     from hwmgr.model import Netdev
 
+_OWN_NAMESPACE = "/proc/thread-self/ns/net"
 _RTMGRP_LINK = 1
 _RT_SCOPE_UNIVERSE = 0
 _RT_TABLE_MAIN = 254
@@ -35,36 +37,91 @@ _LINK_STATES = (LinkState.AUTO, LinkState.ENABLE, LinkState.DISABLE)
 
 
 class KernelNetlink:
-    """The kernel's rtnetlink."""
+    """The kernel's rtnetlink.
+
+    ``warm``: every thread keeps pyroute2's socket of its own namespace open, for a process that
+    lives long. Those of other namespaces are opened each time.
+    """
+
+    def __init__(self, *, warm: bool = False) -> None:
+        self._kept = _KeptRoutes() if warm else None
+
+    def warm_up(self) -> None:
+        """Load pyroute2 now, which takes 0.2 s, and not at the first change."""
+        from pyroute2 import IPRoute
+
+        IPRoute().close()
 
     @contextmanager
     def links(self, ns_fd: int | None = None) -> Iterator[Links]:
         """See hwmgr.links.Netlink. A socket belongs to the namespace in which it was opened."""
         with entered(ns_fd) if ns_fd is not None else nullcontext():
             reads = LinkReads()
-        links = _KernelLinks(reads, ns_fd)
+        links = _KernelLinks(reads, ns_fd, self._kept if ns_fd is None else None)
         try:
             yield links
-        finally:
+        except HwmgrError:
+            links.close()  # a refusal leaves a socket as it was
+            raise
+        except BaseException:
+            links.close(spoilt=True)
+            raise
+        else:
             links.close()
 
 
+class _KeptRoutes:
+    """A socket of pyroute2's for each thread, in the namespace where the thread first asked."""
+
+    def __init__(self) -> None:
+        import threading
+
+        self._local = threading.local()
+
+    def of_this_thread(self) -> Any:
+        """Return the thread's socket, None where the thread is not where it opened that.
+
+        pyroute2's sockets are for one thread of one process. In a fork the parent's is left alone:
+        closing it would reach into what both share.
+        """
+        from pyroute2 import IPRoute
+
+        local, process, here = self._local, os.getpid(), identity(_OWN_NAMESPACE)
+        kept = getattr(local, "route", None)
+        if kept is None or local.process != process:
+            kept = local.route = IPRoute()
+            local.process, local.namespace = process, here
+        return kept if local.namespace == here else None
+
+    def forget(self) -> None:
+        """Have the thread open another one the next time."""
+        self._local.route = None
+
+
 class _KernelLinks:
-    def __init__(self, reads: LinkReads, ns_fd: int | None) -> None:
+    def __init__(self, reads: LinkReads, ns_fd: int | None, kept: _KeptRoutes | None) -> None:
         self._reads = reads
         self._ns_fd = ns_fd
+        self._kept = kept
         self._opened: Any = None
 
-    def close(self) -> None:
+    def close(self, *, spoilt: bool = False) -> None:
         self._reads.close()
-        if self._opened is not None:
+        if self._opened is None:
+            return
+        if self._kept is None or spoilt:
             self._opened.close()
+        if self._kept is not None and spoilt:
+            self._kept.forget()
 
     @property
     def _route(self) -> Any:
+        if self._opened is None and self._kept is not None:
+            self._opened = self._kept.of_this_thread()
         if self._opened is None:
             from pyroute2 import IPRoute
 
+            self._kept = None
             with entered(self._ns_fd) if self._ns_fd is not None else nullcontext():
                 self._opened = IPRoute()
         return self._opened

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import os
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,7 +12,7 @@ from hwmgr.errors import NamespaceError
 from hwmgr.model import NetnsIdentity
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 _CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
 
@@ -97,10 +98,18 @@ def _is_nsfs(fd: int) -> bool:
 
 
 def _setns(fd: int) -> None:
-    # os.setns is new in Python 3.12 and Debian 12 has 3.11.
+    setns, last_errno = _libc_setns()
+    if setns(fd, _CLONE_NEWNET) != 0:
+        code = last_errno()
+        raise OSError(code, os.strerror(code))
+
+
+@functools.cache
+def _libc_setns() -> tuple[Callable[[int, int], int], Callable[[], int]]:
+    """Return the C library's setns(2) and what tells its errno. Loading takes longer than calling.
+
+    os.setns is new in Python 3.12 and Debian 12 has 3.11.
+    """
     import ctypes
 
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.setns(fd, _CLONE_NEWNET) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+    return ctypes.CDLL(None, use_errno=True).setns, ctypes.get_errno

@@ -64,8 +64,12 @@ def real_node(
     state_dir: str = "/var/lib/cni/sriov",
     dpdk_tools: tuple[str, ...] = DISTRIBUTION_TOOLS,
     log: Callable[[str], None] = _nowhere,
+    netlink: Netlink | None = None,
 ) -> Node:
-    """Return this machine. Loads no client library: the doors do so when they are used."""
+    """Return this machine. Loads no client library: the doors do so when they are used.
+
+    ``netlink`` is for a process that makes many of them, and keeps one that is warm.
+    """
     from hwmgr.netlink import KernelNetlink
     from hwmgr.run import KernelRunner
     from hwmgr.store import StateDir
@@ -74,7 +78,7 @@ def real_node(
 
     return Node(
         sysfs=Sysfs(sysfs_root),
-        netlink=KernelNetlink(),
+        netlink=netlink or KernelNetlink(),
         udev=KernelUdev(),
         runner=KernelRunner(),
         state=StateDir(state_dir),

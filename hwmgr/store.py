@@ -58,17 +58,20 @@ class StateDir:
             raise RecordTorn(self.path(*names), str(error)) from error
         return value
 
-    def write_json(self, value: object, *names: str) -> None:
-        """Write a record durably."""
+    def write_json(self, value: object, *names: str, lasting: bool = True) -> None:
+        """Write a record; see write_bytes."""
         import json
 
-        self.write_bytes(json.dumps(value, separators=(",", ":")).encode(), *names)
+        data = json.dumps(value, separators=(",", ":")).encode()
+        self.write_bytes(data, *names, lasting=lasting)
 
-    def write_bytes(self, data: bytes, *names: str) -> None:
+    def write_bytes(self, data: bytes, *names: str, lasting: bool = True) -> None:
         """Replace a file by ``data``: temporary file, fsync, rename, fsync of the folder.
 
         rename(2) alone promises no order on disk: after a power cut the new name may stand for an
-        empty file, which is how multus-cni lost its cache files.
+        empty file, which is how multus-cni lost its cache files. Without ``lasting`` the folder is
+        not synced: a power cut may bring the older file back, or none, but never half a file. That
+        is for what only repeats a lasting record.
         """
         path = self.path(*names)
         folder = os.path.dirname(path)
@@ -85,7 +88,8 @@ class StateDir:
             except BaseException:
                 _unlink(temporary)
                 raise
-            _fsync_folder(folder)
+            if lasting:
+                _fsync_folder(folder)
         except OSError as error:
             raise StateError(path, error.errno or 0) from error
 

@@ -56,7 +56,9 @@ def attach(
             session.doors.checkpoint("add.attached")
     except Exception as error:
         record = _as_far_as_it_came(record, error)
-        undone = session.undo.run(record, session.args.netns, session.deadlines, "undo")
+        undone = session.undo.run(
+            record, session.args.netns, session.deadlines, "undo", begun_here=True
+        )
         left = undone.problems + undone.excused
         raise to_cni(error).also(left, "rollback incomplete, DEL or GC will finish it") from error
     return results

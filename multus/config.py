@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from multus import version as versions
@@ -65,10 +65,11 @@ class NetConf:
 
 def load_conf(data: bytes) -> NetConf:
     """Read standard input; raises FieldError."""
-    fields = Fields(decode(data, "the configuration"), "the configuration")
+    value = decode(data, "the configuration")
+    fields = Fields(value, "the configuration")
     cluster_network = fields.text("clusterNetwork")
     return NetConf(
-        raw=_raw(data),
+        raw=value if isinstance(value, dict) else {},
         name=fields.text("name"),
         type=fields.text("type"),
         cni_version=fields.text("cniVersion"),
@@ -94,11 +95,6 @@ def load_conf(data: bytes) -> NetConf:
     )
 
 
-def _raw(data: bytes) -> Json:
-    value = decode(data, "the configuration")
-    return value if isinstance(value, dict) else {}
-
-
 def _delegates(fields: Fields) -> tuple[Delegate, ...]:
     confs = fields.objects("delegates")
     if not confs and fields.text("kubeconfig"):
@@ -112,9 +108,7 @@ def _delegates(fields: Fields) -> tuple[Delegate, ...]:
     # The result of the master is the pod's, so it goes first wherever it stands in the list.
     first = masters[0] if masters else delegates[0]
     ordered = [first, *(delegate for delegate in delegates if delegate is not first)]
-    return tuple(
-        load_delegate(delegate.conf, master=index == 0) for index, delegate in enumerate(ordered)
-    )
+    return tuple(replace(delegate, master=index == 0) for index, delegate in enumerate(ordered))
 
 
 def _namespaces(fields: Fields) -> tuple[str, ...]:

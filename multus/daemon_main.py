@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from hwmgr import nodeconfig
 from hwmgr.errors import HwmgrError
+from hwmgr.netlink import KernelNetlink
 from hwmgr.node import real_node
 from multus import daemonconf, units
 from multus.background import LeftCallsWorker
@@ -75,13 +76,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         log.problem(f"ending: the default network is not ready: no {file.readiness_file}")
         listener.hide()
         return 1
+    netlink = KernelNetlink(warm=True)
     node = real_node(
         sysfs_root=env.get("HWMGR_SYSFS") or "/sys",
         state_dir=config.state_dir,
         dpdk_tools=config.dpdk_tools,
         log=log.say,
+        netlink=netlink,
     )
-    _warm(node)
+    # It runs event loops of its own, so a thread with a loop that runs must not use it.
+    netlink.warm_up()
     in_time = asyncio.run(serve(listener, node, config, file, env))
     # Threads that still work must not keep the process; the journal knows what they were at.
     os._exit(0 if in_time else 1)
@@ -143,15 +147,6 @@ def _show_caches(metrics: Metrics, clusters: Clusters) -> None:
         return {labels: float(count) for labels, count in clusters.facts().reads.items()}
 
     metrics.gauge("multus_reads", "Objects read.", counts, ("kind", "source"))
-
-
-def _warm(node: Node) -> None:
-    """Have the netlink library loaded before the first call needs it: it takes 0.2 s.
-
-    It runs event loops of its own, so a thread with a loop that runs must not use it.
-    """
-    with node.netlink.links():
-        return
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:

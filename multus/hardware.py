@@ -15,6 +15,7 @@ from multus.sriov import SriovPlugin
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from hwmgr.links import Netlink
     from hwmgr.node import Node
     from hwmgr.nodeconfig import NodeConfig
     from hwmgr.run import Runner
@@ -22,14 +23,20 @@ if TYPE_CHECKING:
 _SYSLOG_INFO = 6
 
 
-def sriov_plugin(env: Mapping[str, str], config: NodeConfig) -> SriovPlugin:
-    """Return the delegate for this machine; ``env`` is what IPAM plugins inherit."""
+def sriov_plugin(
+    env: Mapping[str, str], config: NodeConfig, netlink: Netlink | None = None
+) -> SriovPlugin:
+    """Return the delegate for this machine; ``env`` is what IPAM plugins inherit.
+
+    A process that answers many calls passes the one ``netlink`` that it keeps.
+    """
     sink = node_sink(config.log_target, config.log_level, stderr=sys.stderr, tag="sriov")
     node = real_node(
         sysfs_root=env.get("HWMGR_SYSFS") or "/sys",
         state_dir=config.state_dir,
         dpdk_tools=config.dpdk_tools,
         log=lambda text: sink(_SYSLOG_INFO, one_line(text)),
+        netlink=netlink,
     )
     plugin_env = {**env, STATE_DIR: config.state_dir}
     return plugin_on(node, node.runner, plugin_env, config.allowed_dirs)

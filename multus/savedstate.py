@@ -40,14 +40,18 @@ class CachedResult:
 
 
 class SavedState:
-    """The state folder of one multus configuration (its ``cniDir``)."""
+    """The state folder of one multus configuration (its ``cniDir``).
+
+    The journal has all that an undo needs, so these need only be whole: see StateDir.write_bytes.
+    """
 
     def __init__(self, store: StateDir) -> None:
         self._store = store
 
     def save_scratch(self, container_id: str, delegates: list[Delegate]) -> None:
-        """Write a container's delegates durably; raises StateError."""
-        self._store.write_json([scratch_entry(item) for item in delegates], container_id)
+        """Write a container's delegates; raises StateError."""
+        entries = [scratch_entry(item) for item in delegates]
+        self._store.write_json(entries, container_id, lasting=False)
 
     def load_scratch(self, container_id: str) -> list[Delegate] | None:
         """Return a container's delegates, None when there is no file.
@@ -74,7 +78,7 @@ class SavedState:
         return [name for name in self._store.list() if name != _RESULTS]
 
     def save_result(self, cached: CachedResult) -> None:
-        """Write libcni's record of an attachment durably; raises StateError."""
+        """Write libcni's record of an attachment; raises StateError."""
         import base64
 
         record: Json = {
@@ -90,7 +94,7 @@ class SavedState:
             record["capabilityArgs"] = cached.capability_args
         record["result"] = cached.result
         name = _result_name(cached.network, cached.container_id, cached.ifname)
-        self._store.write_json(record, _RESULTS, name)
+        self._store.write_json(record, _RESULTS, name, lasting=False)
 
     def load_result(self, network: str, container_id: str, ifname: str) -> CachedResult | None:
         """Return the record of an attachment, None when there is none that can be read."""

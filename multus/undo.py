@@ -56,14 +56,24 @@ class Undo:
         self._saved = saved
         self._path = path
 
-    def run(self, record: Record, netns: str, deadlines: Deadlines, verb: str) -> Undone:
+    def run(
+        self,
+        record: Record,
+        netns: str,
+        deadlines: Deadlines,
+        verb: str,
+        *,
+        begun_here: bool = False,
+    ) -> Undone:
         """Undo everything that a record says may be held; returns what could not be.
 
-        With nothing left, the record and the scratch are gone; otherwise the record stays.
+        With nothing left, the record and the scratch are gone; otherwise the record stays. What
+        this very call has begun (``begun_here``) has no plugins of a killed call to be looked for.
         """
         outcome = Undone([], [])
-        whole = record.phase is Phase.ATTACHED and record.complete()
-        if not whole and (ended := self._doors.orphans.end(record.container_id)):
+        suspect = record.phase is not Phase.ATTACHED or not record.complete()
+        ended = self._doors.orphans.end(record.container_id) if suspect and not begun_here else 0
+        if ended:
             self._log.problem(f"{record.container_id}: ended {ended} plugins of a killed call")
         record = self._saved_as(replace(record, phase=Phase.DELETING))
         self._doors.checkpoint(f"{verb}.deleting")

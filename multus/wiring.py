@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from hwmgr.frames import Call
+    from hwmgr.links import Netlink
     from hwmgr.nodeconfig import NodeConfig
     from multus.clock import Clock
     from multus.cluster import Cluster
@@ -115,13 +116,17 @@ def engine_for(
     *,
     checkpoint: Callable[[str], None] = lambda _name: None,
     limits: Limits | None = None,
+    netlink: Netlink | None = None,
 ) -> Engine:
-    """Return the engine for a call with this environment, devices in-process."""
+    """Return the engine for a call with this environment, devices in-process.
+
+    A process that answers many calls passes the one ``netlink`` that it keeps.
+    """
 
     def sriov() -> PluginRunner:
         from multus.hardware import sriov_plugin
 
-        return sriov_plugin(env, config)
+        return sriov_plugin(env, config, netlink)
 
     inside = {"sriov": sriov}
     doors = real_doors(env, config, in_process=inside, checkpoint=checkpoint, limits=limits)
@@ -133,15 +138,19 @@ def _sriov_engine() -> SriovCommands:
 
 
 def sriov_commands_for(
-    env: Mapping[str, str], config: NodeConfig, *, limits: Limits | None = None
+    env: Mapping[str, str],
+    config: NodeConfig,
+    *,
+    limits: Limits | None = None,
+    netlink: Netlink | None = None,
 ) -> SriovCommands:
-    """Return what answers a call of ``sriov`` with this environment."""
+    """Return what answers a call of ``sriov`` with this environment; see engine_for."""
     from hwmgr.locks import Locks
     from multus.hardware import sriov_plugin
     from multus.sriov_commands import SriovCommands
 
     return SriovCommands(
-        sriov_plugin(env, config),
+        sriov_plugin(env, config, netlink),
         Locks(StateDir(config.state_dir)),
         limits or Limits(config.add_seconds, config.delegate_seconds),
         left_calls(config),

@@ -85,10 +85,10 @@ class _State(StateDir):
         super().__init__(root)
         self._life = life
 
-    def write_bytes(self, data: bytes, *names: str) -> None:
+    def write_bytes(self, data: bytes, *names: str, lasting: bool = True) -> None:
         path = "/".join(names)
         self._life.effect(f"save {path}", lambda: StateError(path, errno.ENOSPC))
-        super().write_bytes(data, *names)
+        super().write_bytes(data, *names, lasting=lasting)
 
     def remove(self, *names: str) -> None:
         path = "/".join(names)

@@ -44,10 +44,15 @@ def pod_with(machine: Machine, *names: str) -> Namespace:
     return pod
 
 
+def hand_over(machine: Machine, before: Netdev, pod: Namespace) -> None:
+    with machine.node.netlink.links(pod.fd) as there:
+        netdev.hand_over(machine.node, before, pod.fd, there, "net1", "mark")
+
+
 def test_there_and_back(machine: Machine, home_fd: int) -> None:
     before = dressed(machine)
     pod = pod_with(machine, "lo", "eth0")
-    netdev.hand_over(machine.node, before, pod.fd, "net1", "mark")
+    hand_over(machine, before, pod)
     there = machine.netlink.space(pod.key)["net1"]
     assert (there.up, there.altnames, there.alias) == (False, (), "mark")
     assert "eth1v0" not in machine.netlink.space()
@@ -67,7 +72,7 @@ def test_a_taken_name_is_refused_before_anything(machine: Machine) -> None:
     pod = pod_with(machine, "net1")
     calls = len(machine.netlink.calls)
     with pytest.raises(NameTaken):
-        netdev.hand_over(machine.node, before, pod.fd, "net1", "mark")
+        hand_over(machine, before, pod)
     assert machine.netlink.calls[calls:] == []
     assert machine.netlink.space()["eth1v0"] == before
 
@@ -78,7 +83,7 @@ def test_it_comes_home_whatever_names_are_taken(
 ) -> None:
     before = machine.netlink.space()["eth1v0"]
     pod = pod_with(machine)
-    netdev.hand_over(machine.node, before, pod.fd, "net1", "mark")
+    hand_over(machine, before, pod)
     for name in taken:
         machine.netlink.add(replace(POD_ETH0, name=name))
     there = machine.netlink.space(pod.key)["net1"]
@@ -91,7 +96,7 @@ def test_it_comes_home_whatever_names_are_taken(
 def test_a_name_that_the_host_has_as_the_pods_altname(machine: Machine, home_fd: int) -> None:
     before = machine.netlink.space()["eth1v0"]
     pod = pod_with(machine)
-    netdev.hand_over(machine.node, before, pod.fd, "net1", "mark")
+    hand_over(machine, before, pod)
     machine.netlink.edit("net1", pod.key, altnames=("eth1v1", "eth1v0"))
     there = machine.netlink.space(pod.key)["net1"]
     netdev.bring_home(machine.node, there, pod.fd, home_fd, before.name)
@@ -103,7 +108,7 @@ def test_other_refusals_are_told(machine: Machine, home_fd: int) -> None:
     pod = pod_with(machine)
     machine.netlink.fail("move", errno.EINVAL)
     with pytest.raises(NetlinkError):
-        netdev.hand_over(machine.node, before, pod.fd, "net1", "mark")
+        hand_over(machine, before, pod)
     assert "eth1v0" in machine.netlink.space()
 
 

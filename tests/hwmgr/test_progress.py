@@ -23,7 +23,7 @@ VF = PciAddress("0000:01:10.0")
 class FullDisk(StateDir):
     """A state directory in which nothing more can be written; removing works."""
 
-    def write_bytes(self, data: bytes, *names: str) -> None:
+    def write_bytes(self, data: bytes, *names: str, lasting: bool = True) -> None:
         raise StateError(self.path(*names), errno.ENOSPC)
 
 
@@ -56,11 +56,11 @@ def test_a_disk_that_fills_up_during_an_attachment(machine: Machine) -> None:
     class Filling(StateDir):
         left = 2
 
-        def write_bytes(self, data: bytes, *names: str) -> None:
+        def write_bytes(self, data: bytes, *names: str, lasting: bool = True) -> None:
             if self.left == 0:
                 raise StateError(self.path(*names), errno.ENOSPC)
             self.left -= 1
-            super().write_bytes(data, *names)
+            super().write_bytes(data, *names, lasting=lasting)
 
     filling = replace_node(machine.node, state=Filling(machine.state.root))
     with pytest.raises(StateError, match="No space left"):

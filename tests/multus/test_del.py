@@ -270,3 +270,18 @@ def test_what_may_be_held_keeps_the_del_failing(
     runner.answers.clear()
     assert world.cni("DEL", CONF).rc == 0
     assert world.files() == []
+
+
+def test_plugins_of_a_killed_call_are_looked_for_only_after_a_killed_call(
+    world: World, runner: FakeRunner
+) -> None:
+    runner.answers["ADD plugB"] = failure(100)
+    assert world.cni("ADD", CONF).rc == 1
+    assert world.cni("ADD", {**CONF, "delegates": [A]}).rc == 0
+    assert world.cni("DEL", CONF).rc == 0
+    assert world.orphans.ended == []
+    runner.answers |= {"DEL plugA": failure(101)}
+    assert world.cni("ADD", CONF).rc == 1  # as a killed one does, it leaves a record
+    runner.answers.clear()
+    assert world.cni("ADD", CONF).rc == 0
+    assert world.orphans.ended == ["c1"]
