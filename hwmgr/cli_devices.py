@@ -53,8 +53,11 @@ def _vf_list(
 @vf_app.command("show", epilog="Example: hwmgr vf show 01:10.0 -o json")
 def _vf_show(context: typer.Context, addr: AddressArgument, output: OutputOption = None) -> None:
     """Show one VF, why it is in its state, and the settings that it had before."""
+    from hwmgr.devicefiles import device_files
     from hwmgr.inventory import inventory, look_at
     from hwmgr.pci import find_vf
+    from hwmgr.rdma import rdma_devices, verbs_files
+    from hwmgr.representor import representor
 
     session, address = session_of(context), address_of(addr)
     node = session.node()
@@ -66,7 +69,16 @@ def _vf_show(context: typer.Context, addr: AddressArgument, output: OutputOption
         if not gone:
             raise
         info = gone[0]
-    session.show_one(cli_views.vf_full_view(info), output)
+    vf, sysfs = info.vf, node.sysfs
+    beside = cli_views.Beside(
+        representor=representor(sysfs, info.pf_ifname, vf.index) if info.pf_ifname else None,
+        rdma_devices=rdma_devices(sysfs, vf.address),
+        device_files=(
+            *device_files(sysfs, vf.address, node.dev),
+            *verbs_files(sysfs, vf.address, node.dev),
+        ),
+    )
+    session.show_one(cli_views.vf_full_view(info, beside), output)
 
 
 @vf_app.command("bind", epilog="Example: hwmgr vf bind 0000:01:10.0 vfio-pci")

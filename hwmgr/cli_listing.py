@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from hwmgr import cli_views
+from hwmgr.cli_output import Output
 from hwmgr.inventory import inventory, pf_inventory
 from hwmgr.pci import full_address, pf_named
 
 if TYPE_CHECKING:
-    from hwmgr.cli_output import Output
+    from collections.abc import Callable, Sequence
+
+    from hwmgr.cli_output import Column
     from hwmgr.cli_session import Session
+    from hwmgr.cli_views import Json
     from hwmgr.model import VFState
+
+_Info = TypeVar("_Info")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +35,7 @@ def show_pfs(session: Session, output: Output | None) -> None:
     """List the PFs. Raises HwmgrError."""
     with session.busy("reading devices"):
         found = pf_inventory(session.node())
-    session.show(
-        [cli_views.pf_row(i) for i in found],
-        cli_views.PF_COLUMNS,
-        output,
-        data=[cli_views.pf_view(i) for i in found],
-    )
+    _show(session, output, found, cli_views.PF_COLUMNS, cli_views.pf_row, cli_views.pf_view)
 
 
 def show_vfs(session: Session, output: Output | None, wanted: Wanted) -> None:
@@ -47,9 +48,18 @@ def show_vfs(session: Session, output: Output | None, wanted: Wanted) -> None:
         found = [i for i in found if i.state is wanted.state]
     if wanted.driver is not None:
         found = [i for i in found if (i.vf.driver or "none") == wanted.driver]
-    session.show(
-        [cli_views.vf_row(i) for i in found],
-        cli_views.VF_COLUMNS,
-        output,
-        data=[cli_views.vf_view(i) for i in found],
-    )
+    _show(session, output, found, cli_views.VF_COLUMNS, cli_views.vf_row, cli_views.vf_view)
+
+
+def _show(
+    session: Session,
+    output: Output | None,
+    found: Sequence[_Info],
+    columns: Sequence[Column],
+    row: Callable[[_Info], Json],
+    view: Callable[[_Info], Json],
+) -> None:
+    if (output or session.output) in (Output.JSON, Output.YAML):
+        session.show([], columns, output, data=[view(info) for info in found])
+    else:
+        session.show([row(info) for info in found], columns, output)

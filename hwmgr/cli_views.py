@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hwmgr.cli_output import Column
@@ -126,7 +127,16 @@ def vf_row(info: VFInfo) -> Json:
     }
 
 
-def vf_full_view(info: VFInfo) -> Json:
+@dataclass(frozen=True, slots=True)
+class Beside:
+    """What belongs to a VF besides its netdev: how it is reached on the host and by programs."""
+
+    representor: str | None = None
+    rdma_devices: tuple[str, ...] = ()
+    device_files: tuple[str, ...] = ()
+
+
+def vf_full_view(info: VFInfo, beside: Beside) -> Json:
     """Return a VF with everything that is known, also what detach would give back."""
     record = info.record
     return {
@@ -135,6 +145,9 @@ def vf_full_view(info: VFInfo) -> Json:
         "driverOverride": info.vf.driver_override,
         "vendor": info.vf.vendor,
         "device": info.vf.device,
+        "representor": beside.representor,
+        "rdmaDevices": list(beside.rdma_devices),
+        "deviceFiles": list(beside.device_files),
         "settings": settings_view(info.settings),
         "attachment": attachment_view(record) if record else None,
         "original": original_view(record) if record else None,

@@ -6,6 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import BindError, SysfsError
+from hwmgr.model import USERSPACE_DRIVERS
 from hwmgr.pci import device_path, parse_override
 
 if TYPE_CHECKING:
@@ -20,6 +21,7 @@ def _nowhere(_name: str) -> None:
 
 # mlx4/mlx5 stay on their kernel driver: DPDK runs beside it ("bifurcated", mlx5 PMD guide).
 BIFURCATED_DRIVERS = frozenset({"mlx4_core", "mlx5_core"})
+_MELLANOX = "0x15b3"
 
 
 def current_driver(sysfs: Sysfs, address: str) -> str | None:
@@ -35,8 +37,14 @@ def current_override(sysfs: Sysfs, address: str) -> str | None:
 def check_bindable(sysfs: Sysfs, address: str, driver: str) -> None:
     """Raise BindError when binding cannot work, before anything has been touched."""
     held_by = current_driver(sysfs, address)
-    if held_by in BIFURCATED_DRIVERS:
-        message = f"{held_by} runs DPDK beside the kernel driver and is never rebound to {driver}"
+    bifurcated = held_by in BIFURCATED_DRIVERS or (
+        held_by is None
+        and driver in USERSPACE_DRIVERS
+        and sysfs.read(device_path(address, "vendor")) == _MELLANOX
+    )
+    if bifurcated and driver != held_by:
+        who = held_by or "a Mellanox NIC"
+        message = f"{who} runs DPDK beside the kernel driver and is never rebound to {driver}"
         raise BindError(address, driver, message)
     if not _plain(driver) or not sysfs.exists(f"bus/pci/drivers/{driver}"):
         message = f"the driver {driver!r} is not loaded; load its module (modprobe {driver})"

@@ -16,14 +16,13 @@ from typing import TYPE_CHECKING, Any
 
 from hwmgr.errors import HwmgrError, NetlinkError
 from hwmgr.linkreads import LinkReads
-from hwmgr.links import DefaultRoute
 from hwmgr.model import LinkState, VFSettings, VlanProto
 from hwmgr.netns import entered, identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
-    from hwmgr.links import Links
+    from hwmgr.links import DefaultRoute, Links
     from hwmgr.model import Netdev
 
 _OWN_NAMESPACE = "/proc/thread-self/ns/net"
@@ -261,6 +260,8 @@ class _KernelLinks:
 
 def _default_route(message: Any) -> DefaultRoute:
     """Read one; a multipath route is named by its hops alone, so they go back as they came."""
+    from hwmgr.links import DefaultRoute
+
     hops = message.get_attr("RTA_MULTIPATH") or ()
     request: dict[str, Any] = {
         "dst": "::/0" if message["family"] == socket.AF_INET6 else "0.0.0.0/0",

@@ -11,9 +11,8 @@ if TYPE_CHECKING:
     from hwmgr.sysfs import Sysfs
 
 # Forms of phys_port_name: net/core/devlink.c, __devlink_port_phys_port_name_get().
-_PORT_NAME = re.compile(
-    r"^(?:c(?P<controller>\d+))?(?:p(?P<uplink>\d+)|pf(?P<pf>\d+)(?P<rest>(?:vf|sf)\d+)?)$"
-)
+# Compiled when the first is met, and kept by re: most nodes have none.
+_PORT_NAME = r"^(?:c(?P<controller>\d+))?(?:p(?P<uplink>\d+)|pf(?P<pf>\d+)(?P<rest>(?:vf|sf)\d+)?)$"
 
 
 class PortFlavour(StrEnum):
@@ -37,7 +36,7 @@ class PortName:
 
 def parse_port_name(text: str) -> PortName | None:
     """Parse ``p0``, ``pf0vf3``, ``c1pf0vf12``, ``pf0sf88``; None for anything else."""
-    match = _PORT_NAME.match(text)
+    match = re.match(_PORT_NAME, text)
     if match is None:
         return None
     controller = int(match["controller"]) if match["controller"] else None

@@ -13,7 +13,7 @@ from hwmgr.model import (
     VFSettings,
     VlanProto,
 )
-from tests.fakes.fixtures import CX3
+from tests.fakes.fixtures_mellanox import CX3
 from tests.fakes.tree import Nic
 
 CONTAINER = "c0ffee0000000000000000000000000000000000000000000000000000000001"

@@ -29,9 +29,13 @@ NATIVE_IDS = {
     "igb": ("8086:10c9",),
     "igbvf": ("8086:10ca",),
     "i40e": ("8086:1572",),
-    "iavf": ("8086:154c",),
+    "iavf": ("8086:154c", "8086:1889"),
+    "ice": ("8086:1592",),
+    "ixgbe": ("8086:10fb",),
+    "ixgbevf": ("8086:10ed",),
     "mlx4_core": ("15b3:1003", "15b3:1004"),
-    "mlx5_core": ("15b3:1017", "15b3:1018"),
+    "mlx5_core": (*("15b3:1013", "15b3:1014", "15b3:1017", "15b3:1018", "15b3:101d", "15b3:101e"),),
+    "virtio-pci": ("1af4:1041",),
 }
 _DEVICE = re.compile(r"^bus/pci/devices/(?P<address>[^/]+)/(?P<file>.+)$")
 _DRIVER = re.compile(r"^bus/pci/drivers/(?P<driver>[^/]+)/(?P<file>bind|unbind|new_id|remove_id)$")

@@ -21,6 +21,7 @@ from hwmgr.netns import entered
 from hwmgr.node import Node
 from hwmgr.pci import device_path, virtfn_indices
 from hwmgr.store import StateDir
+from hwmgr.sysfs import Folder
 from tests.fakes.kernel_sim import KernelSim
 from tests.fakes.machine import BOOT
 from tests.fakes.namespaces import Namespace
@@ -49,6 +50,9 @@ def group_of(address: str) -> int:
 
 class VethSysfs(KernelSim):
     """A KernelSim whose ``net`` folders show what is in this thread's namespace."""
+
+    def folder(self, path: str) -> Folder | None:
+        return _ByPath(self, path) if self.exists(path) else None
 
     def names(self, path: str) -> list[str]:
         if (found := _NET_FOLDER.match(path)) is not None:
@@ -92,6 +96,28 @@ class VethSysfs(KernelSim):
 
     def _link(self, name: str) -> rawlinks.RawLink | None:
         return next((link for link in rawlinks.links() if link.name == name), None)
+
+
+class _ByPath(Folder):
+    """A folder that is asked by paths, so that what VethSysfs shows is seen in it."""
+
+    __slots__ = ("_sysfs",)
+
+    def __init__(self, sysfs: VethSysfs, path: str) -> None:
+        super().__init__(path, -1)
+        self._sysfs = sysfs
+
+    def __exit__(self, *_raised: object) -> None:
+        return
+
+    def read(self, name: str) -> str | None:
+        return self._sysfs.read(f"{self._path}/{name}")
+
+    def link_name(self, name: str) -> str | None:
+        return self._sysfs.link_name(f"{self._path}/{name}")
+
+    def names(self, name: str = "") -> list[str]:
+        return self._sysfs.names(f"{self._path}/{name}" if name else self._path)
 
 
 class VethPlant:

@@ -13,35 +13,18 @@ import pytest
 
 from hwmgr.inventory import inventory, pf_inventory
 from hwmgr.model import VFState
-from hwmgr.node import Node
 from hwmgr.pci import list_pfs
-from hwmgr.store import StateDir
-from hwmgr.sysfs import Sysfs
 from scripts.benchrig.sysfstree import Size, main, write_tree
 from scripts.benchrig.walk import walk
-from tests.fakes.machine import BOOT
-from tests.fakes.netlink import FakeNetlink
-from tests.fakes.runner import FakeRunner
-from tests.fakes.udev import FakeUdev
+from tests.fakes.nodes import node_on
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
+    from hwmgr.node import Node
+
 ROUNDS = 7
-
-
-def node_on(base: Path) -> Node:
-    return Node(
-        sysfs=Sysfs(f"{base}/sys"),
-        netlink=FakeNetlink(),
-        udev=FakeUdev(),
-        runner=FakeRunner(),
-        state=StateDir(f"{base}/state"),
-        boot_id=BOOT,
-        proc=f"{base}/proc",
-        dev=f"{base}/dev",
-    )
 
 
 @contextmanager

@@ -6,16 +6,18 @@ directly; the rest of an attachment is the same for every NIC.
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from typing import TYPE_CHECKING
 
 import pytest
 
-from hwmgr import vfsettings
+from hwmgr import representor, vfsettings
 from hwmgr.errors import NetlinkError
 from hwmgr.model import LinkState, VFSettings, VlanProto
 from hwmgr.netlink import KernelNetlink
+from hwmgr.sysfs import Sysfs
 from tests.lab import bypyroute, forked
 
 if TYPE_CHECKING:
@@ -92,3 +94,21 @@ def test_a_refusal_names_what_was_refused(pf_name: str) -> None:
         assert pf is not None
         with pytest.raises(NetlinkError, match="VLAN 5 of VF 9"):
             links.set_vf(pf.index, 9, VFSettings(vlan=5))
+
+
+def test_representors_are_found_as_devlink_names_them(pf_name: str) -> None:
+    sysfs = Sysfs("/sys")
+    assert not representor.is_representor(sysfs, pf_name)
+    assert representor.representor(sysfs, pf_name, 1) is None
+    device = "netdevsim/netdevsim77"
+    subprocess.run(["devlink", "dev", "eswitch", "set", device, "mode", "switchdev"], check=True)
+    subprocess.run(["udevadm", "settle"], check=True)
+    told = subprocess.run(
+        ["devlink", "-j", "port", "show"], check=True, capture_output=True, text=True
+    ).stdout
+    ports = json.loads(told)["port"].values()
+    expected = {p["vfnum"]: p["netdev"] for p in ports if p.get("flavour") == "pcivf"}
+    assert sorted(expected) == [0, 1, 2, 3]
+    assert {n: representor.representor(sysfs, pf_name, n) for n in expected} == expected
+    assert all(representor.is_representor(sysfs, name) for name in expected.values())
+    assert not representor.is_representor(sysfs, pf_name)
