@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import json
 import os
 import pty
 import re
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -289,6 +292,36 @@ def test_on_a_terminal_it_draws_in_place_and_gives_it_back(machine: Machine) -> 
     assert set(re.findall(rb"\x1b\[[?\d;]*[A-Za-z]", text)) == {
         b"\x1b[?1049h", b"\x1b[?25l", b"\x1b[H", b"\x1b[K", b"\x1b[J", b"\x1b[?25h", b"\x1b[?1049l",
     }  # fmt: skip
+
+
+def test_it_follows_the_size_of_the_terminal(machine: Machine) -> None:
+    ours, theirs = pty.openpty()
+    resize(ours, 24, 80)
+    variables = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "hwmgr", "watch"],
+        env={**variables, **environment(machine), "TERM": "xterm"},
+        stdout=theirs,
+        cwd=ROOT,
+    ) as child:
+        os.close(theirs)
+        narrow = read_until(ours, b"none so far")
+        resize(ours, 40, 120)
+        wide = read_until(ours, b"none so far")
+        child.send_signal(signal.SIGINT)
+        read_until(ours, b"\x1b[?1049l")
+        os.close(ours)
+    assert child.returncode == 0
+    assert [longest(narrow), longest(wide)] == [80, 120]
+
+
+def resize(fd: int, lines: int, columns: int) -> None:
+    fcntl.ioctl(fd, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+
+
+def longest(text: bytes) -> int:
+    plain = re.sub(rb"\x1b\[[?\d;]*[A-Za-z]", b"", text).decode()
+    return max(map(len, plain.splitlines()))
 
 
 def read_until(fd: int, wanted: bytes) -> bytes:
