@@ -11,11 +11,13 @@ import typer
 
 from hwmgr import cli_complete
 from hwmgr.cli_devices import pf_app, vf_app
+from hwmgr.cli_map import vf_map
 from hwmgr.cli_options import OutputOption, session_of
 from hwmgr.cli_output import Output
 from hwmgr.cli_session import real_session
 from hwmgr.cli_state import repair, state_app
 from hwmgr.cli_terminal import run_command
+from hwmgr.cli_watch import watch
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,6 +30,8 @@ _GROUP_EXAMPLES = """Examples:
   hwmgr pf list
   hwmgr vf list --pf enp1s0 --state leaked -o wide
   hwmgr vf show 0000:01:10.0 -o json
+  hwmgr vf map
+  hwmgr watch           (until Ctrl-C)
   hwmgr repair          (prints its plan)
   hwmgr repair --yes    (carries it out)
 """
@@ -38,12 +42,14 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+vf_app.command("map", epilog="Example: hwmgr vf map --svg node.svg")(vf_map)
 app.add_typer(pf_app, name="pf")
 app.add_typer(vf_app, name="vf")
 app.add_typer(state_app, name="state")
 app.command(
     "repair", epilog="Exit status 1: something was found, or something could not be repaired."
 )(repair)
+app.command("watch", epilog="Example: hwmgr watch --pf enp1s0 -o json --for 60")(watch)
 
 
 def _print_version(value: bool) -> None:

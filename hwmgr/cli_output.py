@@ -51,10 +51,14 @@ class Column:
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """What the output goes to; ``width`` in characters, None for no limit."""
+    """What the output goes to; ``width`` in characters, None for no limit.
+
+    ``unicode`` tells whether it can show more than ASCII.
+    """
 
     width: int | None = None
     colour: bool = False
+    unicode: bool = True
 
 
 def render(
@@ -66,16 +70,21 @@ def render(
 ) -> str:
     """Return rows as text; ``data`` is what JSON and YAML show instead of the rows."""
     if output is Output.JSON:
-        return to_json(rows if data is None else data)
+        return to_json(rows if data is None else data, ascii_only=not screen.unicode)
     if output is Output.YAML:
         return to_yaml(rows if data is None else data)
     shown = [c for c in columns if output is Output.WIDE or not c.wide]
     return table(rows, shown, screen)
 
 
-def to_json(data: object) -> str:
+def to_json(data: object, *, ascii_only: bool = False) -> str:
     """Return data as indented JSON."""
-    return json.dumps(data, indent=2, ensure_ascii=False)
+    return json.dumps(data, indent=2, ensure_ascii=ascii_only)
+
+
+def to_json_line(data: object, *, ascii_only: bool = False) -> str:
+    """Return data as JSON in one line."""
+    return json.dumps(data, ensure_ascii=ascii_only)
 
 
 def to_yaml(data: object) -> str:
@@ -99,7 +108,7 @@ def table(rows: Sequence[Mapping[str, object]], columns: Sequence[Column], scree
         parts = []
         for column in shown:
             width = widths[column.key]
-            text = _cut(cells[column.key][number], width).ljust(width)
+            text = cut(cells[column.key][number], width, screen).ljust(width)
             parts.append(_coloured(text) if screen.colour else text)
         lines.append(_line(parts))
     return "\n".join(lines)
@@ -110,7 +119,9 @@ def details(value: Mapping[str, object], indent: str = "") -> str:
     lines = []
     width = max((len(key) for key in value), default=0) + 1
     for key, item in value.items():
-        if isinstance(item, dict) and item:
+        if isinstance(item, dict) and len(item) != 1 and _says_nothing(item):
+            lines.append(f"{indent}{f'{key}:'.ljust(width)} -")
+        elif isinstance(item, dict):
             lines += [f"{indent}{key}:", details(item, indent + "  ")]
         elif isinstance(item, list) and item and isinstance(item[0], dict):
             for one in item:
@@ -134,15 +145,34 @@ def text_of(value: object) -> str:
     return text if text.isprintable() else "".join(c if c.isprintable() else "?" for c in text)
 
 
+def cut(text: str, width: int, screen: Screen) -> str:
+    """Return the text shortened to ``width`` characters, with a mark where something is missing."""
+    if len(text) <= width:
+        return text
+    mark = "…" if screen.unicode else "..."
+    return text[: max(width - len(mark), 0)] + mark[:width]
+
+
+def paint(text: str, name: str, *, block: bool = False) -> str:
+    """Return the text in the colour of a state or severity; as a ``block`` it stands out more."""
+    colour = _COLOURS.get(name)
+    if colour is None:
+        return text
+    return f"{colour.replace('[', '[7;') if block else colour}{text}{_RESET}"
+
+
 def _fit(columns: list[Column], widths: dict[str, int], limit: int) -> None:
     def total() -> int:
         return sum(widths[c.key] for c in columns) + len(_GAP) * (len(columns) - 1)
 
     def squeeze() -> None:
-        for column in sorted(columns, key=lambda c: -widths[c.key]):
-            if column.shrink and total() > limit:
-                floor = max(_SHORTEST, len(column.title))
-                widths[column.key] = max(floor, widths[column.key] - (total() - limit))
+        # The longest text gives way first, so that what is cut shares the room.
+        shrinking = [c for c in columns if c.shrink]
+        while total() > limit:
+            widest = max(shrinking, key=lambda c: widths[c.key] - _floor(c), default=None)
+            if widest is None or widths[widest.key] <= _floor(widest):
+                return
+            widths[widest.key] -= 1
 
     full = dict(widths)
     squeeze()
@@ -155,13 +185,16 @@ def _fit(columns: list[Column], widths: dict[str, int], limit: int) -> None:
         squeeze()
 
 
-def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+def _says_nothing(value: Mapping[str, object]) -> bool:
+    return all(item is None for item in value.values())
+
+
+def _floor(column: Column) -> int:
+    return max(_SHORTEST, len(column.title))
 
 
 def _coloured(text: str) -> str:
-    colour = _COLOURS.get(text.rstrip())
-    return f"{colour}{text}{_RESET}" if colour else text
+    return paint(text, text.rstrip())
 
 
 def _line(parts: list[str]) -> str:

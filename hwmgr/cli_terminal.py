@@ -33,7 +33,7 @@ class Terminal:
         data: object | None = None,
     ) -> None:
         """Print rows; ``data`` is what JSON and YAML show instead."""
-        text = render(rows, columns, output or self.output, self._screen(), data)
+        text = render(rows, columns, output or self.output, self.screen(), data)
         self.stdout.write(text + "\n")
 
     def show_one(self, value: Mapping[str, object], output: Output | None) -> None:
@@ -48,13 +48,15 @@ class Terminal:
         """Print one line on standard error."""
         self.stderr.write(f"{self.program}: {' '.join(text.split())}\n")
 
-    def _screen(self) -> Screen:
+    def screen(self) -> Screen:
+        """Say what standard output is."""
+        unicode = _can_show(self.stdout, "…·─")
         if not self.stdout.isatty():
-            return Screen()
+            return Screen(unicode=unicode)
         from shutil import get_terminal_size
 
         plain = bool(self.environment.get("NO_COLOR")) or self.environment.get("TERM") == "dumb"
-        return Screen(get_terminal_size().columns, colour=not plain)
+        return Screen(get_terminal_size().columns, colour=not plain, unicode=unicode)
 
 
 def run_command(app: typer.Typer, words: list[str], terminal: Terminal) -> int:
@@ -100,3 +102,11 @@ def guarded(terminal: Terminal, action: Callable[[], int]) -> int:
         terminal.complain(f"{explain()} See '{hint} --help'.")
         return 2
     return status
+
+
+def _can_show(stream: TextIO, text: str) -> bool:
+    try:
+        text.encode(getattr(stream, "encoding", None) or "utf-8")
+    except UnicodeError:
+        return False
+    return True

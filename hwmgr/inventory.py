@@ -121,11 +121,14 @@ def look_at(node: Node, vf: VF) -> VFInfo:
     return next(i for i in inventory(node, [pf]) if i.vf.address == vf.address)
 
 
-def pf_inventory(node: Node) -> list[PFInfo]:
-    """Return every PF of the node with what its netdev shows and how many of its VFs are free."""
+def pf_inventory(node: Node, vfs: Iterable[VFInfo] | None = None) -> list[PFInfo]:
+    """Return every PF of the node with what its netdev shows and how many of its VFs are free.
+
+    ``vfs`` is what inventory() gave, if it has been asked already.
+    """
     pfs = list_pfs(node.sysfs)
     free: dict[str, int] = {}
-    for info in inventory(node, pfs):
+    for info in inventory(node, pfs) if vfs is None else vfs:
         if info.state is VFState.FREE:
             free[info.vf.pf_address] = free.get(info.vf.pf_address, 0) + 1
     return [_pf_info(node, pf, free.get(pf.address, 0)) for pf in pfs]

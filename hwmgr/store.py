@@ -133,6 +133,20 @@ class StateDir:
         except OSError as error:
             raise StateError(path, error.errno or 0) from error
 
+    def stamps(self, *names: str) -> dict[str, tuple[int, int]]:
+        """Return what changes with every write, by name: inode and mtime (ns); {} when absent.
+
+        Two writes within one tick of the kernel's clock have one mtime, but not one inode.
+        """
+        path, found = self.path(*names), {}
+        for name in self.list(*names):
+            try:
+                status = os.stat(f"{path}/{name}")
+            except OSError:
+                continue
+            found[name] = (status.st_ino, status.st_mtime_ns)
+        return found
+
     def writable(self) -> None:
         """Raise StateError unless records can be written (STATUS asks this)."""
         name = f".probe.{os.getpid()}.{time.monotonic_ns()}"

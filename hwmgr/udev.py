@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
 import time
-from typing import TYPE_CHECKING, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from hwmgr.uevents import EventsLost, Uevent
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+
+    from hwmgr.uevents import Monitor
 
 T = TypeVar("T")
 
@@ -15,6 +21,10 @@ T = TypeVar("T")
 # asynchronous MAC change of iavf), so the condition is looked at again at least this often.
 _LOOK_AGAIN_SECONDS = 0.25
 _UDEVD_CONTROL = "/run/udev/control"
+_SUBSYSTEMS = ("net", "pci", "uio", "vfio")
+# A VF that comes sends about six events of half a kilobyte, each of which the kernel counts with
+# its overhead (some 2 KiB): enough for a thousand VFs at once. The default is 208 KiB.
+_BUFFER_BYTES = 16 << 20
 
 
 class Udev(Protocol):
@@ -30,37 +40,39 @@ class Udev(Protocol):
     def settled(self, ifindex: int) -> bool:
         """Tell whether udevd has done with a netdev: it renames a new one and adds its altnames."""
 
+    def monitor(self) -> Monitor:
+        """Listen to the kernel's own events from now on, in the calling thread's namespace."""
+
 
 class KernelUdev:
-    """Events of the running udevd, or of the kernel where no udevd runs."""
+    """Events of the running udevd, or of the kernel where no udevd runs or none can be heard.
+
+    ``control`` is udevd's socket, whose presence tells that it runs; ``buffer_bytes`` the size of
+    the receive buffer.
+    """
+
+    def __init__(self, control: str = _UDEVD_CONTROL, buffer_bytes: int = _BUFFER_BYTES) -> None:
+        self._control = control
+        self._buffer_bytes = buffer_bytes
 
     def wait(self, condition: Callable[[], T | None], timeout: float) -> T | None:
         """See Udev.wait."""
         answer = condition()
         if answer is not None or timeout <= 0:
             return answer
-        import pyudev
-
-        source = "udev" if os.path.exists(_UDEVD_CONTROL) else "kernel"
-        monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source=source)
-        for subsystem in ("net", "pci", "uio", "vfio"):
-            monitor.filter_by(subsystem)
-        monitor.start()
+        monitor = _LibudevMonitor("udev" if self._udevd_heard() else "kernel", self._buffer_bytes)
         deadline = time.monotonic() + timeout
         while (answer := condition()) is None:
             remaining = deadline - time.monotonic()
             if remaining <= 0:
                 return None
-            try:
-                monitor.poll(min(remaining, _LOOK_AGAIN_SECONDS))
-            except OSError:
-                # ENOBUFS: events were dropped; the condition is looked at again all the same.
-                continue
+            # Whatever comes, be it that events were lost, the condition is what counts.
+            monitor.next(min(remaining, _LOOK_AGAIN_SECONDS))
         return answer
 
     def settled(self, ifindex: int) -> bool:
         """See Udev.settled: udevd makes a netdev's database entry when its rules have run."""
-        if not os.path.exists(_UDEVD_CONTROL):
+        if not os.path.exists(self._control):
             return True
         import pyudev
 
@@ -69,3 +81,65 @@ class KernelUdev:
         except pyudev.DeviceNotFoundError:
             return True
         return bool(device.is_initialized)
+
+    def monitor(self) -> Monitor:
+        """See Udev.monitor.
+
+        The kernel's events come first, in order, and whether udevd runs, hangs or is in another
+        namespace.
+        """
+        return _LibudevMonitor("kernel", self._buffer_bytes)
+
+    def _udevd_heard(self) -> bool:
+        """Tell whether udevd's events reach us: it sends them in its own network namespace."""
+        if not os.path.exists(self._control):
+            return False
+        try:
+            here, there = os.stat("/proc/thread-self/ns/net"), os.stat("/proc/1/ns/net")
+        except OSError:
+            return True
+        return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
+
+
+class _LibudevMonitor:
+    """A netlink socket for uevents; ``source`` is that of pyudev, "udev" or "kernel"."""
+
+    def __init__(self, source: str, buffer_bytes: int) -> None:
+        import pyudev
+
+        monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source=source)
+        for subsystem in _SUBSYSTEMS:
+            monitor.filter_by(subsystem)
+        # Beyond net.core.rmem_max it takes CAP_NET_ADMIN; without it what there is has to do.
+        with contextlib.suppress(OSError):
+            monitor.set_receive_buffer_size(buffer_bytes)
+        monitor.start()
+        self._monitor = monitor
+
+    def next(self, timeout: float) -> Uevent | EventsLost | None:
+        """See Monitor.next."""
+        try:
+            device = self._monitor.poll(timeout)
+        except OSError:
+            # ENOBUFS: events were dropped. Whatever else it may be, an event could not be read.
+            self._clear_error()
+            return EventsLost()
+        return None if device is None else _uevent(device)
+
+    def _clear_error(self) -> None:
+        """Take the pending error from the socket: pyudev's poll() raises for POLLERR, unread."""
+        with socket.socket(fileno=os.dup(self._monitor.fileno())) as copy:
+            copy.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+def _uevent(device: Any) -> Uevent:
+    properties = device.properties
+    return Uevent(
+        action=device.action or "",
+        subsystem=device.subsystem or "",
+        path=device.device_path,
+        number=device.sequence_number or None,
+        driver=properties.get("DRIVER"),
+        ifname=properties.get("INTERFACE"),
+        old_path=properties.get("DEVPATH_OLD"),
+    )

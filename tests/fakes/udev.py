@@ -7,7 +7,19 @@ from typing import TYPE_CHECKING, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hwmgr.uevents import EventsLost, Uevent
+
 T = TypeVar("T")
+
+
+class FakeMonitor:
+    """See hwmgr.uevents.Monitor; ``queue`` is what comes next."""
+
+    def __init__(self) -> None:
+        self.queue: list[Uevent | EventsLost] = []
+
+    def next(self, timeout: float) -> Uevent | EventsLost | None:
+        return self.queue.pop(0) if self.queue else None
 
 
 class FakeUdev:
@@ -18,6 +30,7 @@ class FakeUdev:
         self.waits: list[float] = []
         self.later: list[Callable[[], None]] = []
         self.unsettled: set[int] = set()
+        self.listening = FakeMonitor()
 
     def wait(self, condition: Callable[[], T | None], timeout: float) -> T | None:
         answer = condition()
@@ -36,6 +49,9 @@ class FakeUdev:
 
     def settled(self, ifindex: int) -> bool:
         return ifindex not in self.unsettled
+
+    def monitor(self) -> FakeMonitor:
+        return self.listening
 
     def clock(self) -> float:
         """Return seconds since the epoch, moved on by every wait."""

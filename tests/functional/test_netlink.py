@@ -55,6 +55,10 @@ def test_a_link_that_is_gone_is_none(space: Namespace) -> None:
         assert links.find("v999") is None
 
 
+def _interrupt(_opened: object) -> None:
+    raise KeyboardInterrupt
+
+
 def test_a_warm_thread_keeps_one_socket_and_still_sees_the_right_namespace(
     space: Namespace,
 ) -> None:
@@ -81,8 +85,7 @@ def test_a_warm_thread_keeps_one_socket_and_still_sees_the_right_namespace(
             with netlink.links() as links:
                 assert links._route is kept  # type: ignore[attr-defined]
             with pytest.raises(KeyboardInterrupt), netlink.links() as links:
-                assert links._route is kept  # type: ignore[attr-defined]
-                raise KeyboardInterrupt
+                _interrupt(links._route)  # type: ignore[attr-defined]
             with netlink.links() as links:
                 assert links._route is not kept  # type: ignore[attr-defined]
                 assert links.find("v7") is not None

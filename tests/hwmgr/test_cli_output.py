@@ -55,6 +55,27 @@ def test_columns_go_in_the_order_of_their_rank() -> None:
     assert titles == ["ADDRESS", "STATE", "OWNER", "VLAN"]
 
 
+def test_texts_that_are_cut_share_the_room() -> None:
+    columns = (
+        Column("STATE", "state"),
+        Column("OWNER", "owner", shrink=True),
+        Column("WHY", "why", shrink=True),
+    )
+    row = {"state": "free", "owner": "o" * 40, "why": "w" * 90}
+    assert table([row], columns, Screen(60)).splitlines()[1] == (
+        "free   " + "o" * 24 + "…  " + "w" * 25 + "…"
+    )
+
+
+def test_ascii_where_the_terminal_has_no_more() -> None:
+    plain = Screen(50, unicode=False)
+    text = table(ROWS, COLUMNS[:3], plain)
+    assert text.isascii()
+    assert text.splitlines()[1].endswith("...")
+    assert max(map(len, text.splitlines())) <= 50
+    assert render([], [], Output.JSON, plain, {"a": "ü"}).isascii()
+
+
 def test_colour_does_not_shift_columns() -> None:
     plain = table(ROWS, COLUMNS, Screen(120))
     coloured = table(ROWS, COLUMNS, Screen(120, colour=True))
@@ -94,3 +115,7 @@ def test_details_nest() -> None:
         "  x: 2",
         "m:   p,q",
     ]
+
+
+def test_details_of_what_is_all_unknown_are_one_line() -> None:
+    assert details({"a": {"b": None, "c": None}, "longer": {}}) == "a:      -\nlonger: -"

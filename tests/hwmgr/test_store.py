@@ -95,6 +95,21 @@ def test_our_temporary_files_are_nobodys_records(state: StateDir) -> None:
     assert state.list("journal") == []
 
 
+def test_every_write_has_another_stamp(state: StateDir) -> None:
+    assert state.stamps("journal") == {}
+    seen = set()
+    for number in range(5):
+        state.write_json(number, "journal", "a.json")
+        seen.add(state.stamps("journal")["a.json"])
+    assert len(seen) > 1
+    first = state.stamps("journal")
+    assert state.stamps("journal") == first
+    state.write_json(9, "journal", "a.json")
+    assert state.stamps("journal") != first
+    state.remove("journal", "a.json")
+    assert state.stamps("journal") == {}
+
+
 def test_long_names_still_have_room_for_the_temporary_file(state: StateDir) -> None:
     state.write_json(1, "n" * 255)
     assert state.read_json("n" * 255) == 1

@@ -1,0 +1,132 @@
+"""The command ``hwmgr watch``."""
+
+from __future__ import annotations
+
+import signal
+import time
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hwmgr import cli_complete
+from hwmgr.cli_events import event_line, event_view
+from hwmgr.cli_live import LiveScreen, summary
+from hwmgr.cli_options import OutputOption, session_of
+from hwmgr.cli_output import Output, to_json_line, to_yaml
+from hwmgr.pci import full_address
+from hwmgr.watch import TICK_SECONDS, Watcher
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from types import FrameType
+
+    from hwmgr.cli_session import Session
+    from hwmgr.deviceevents import DeviceEvent
+
+PfOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME|ADDR",
+        help="This PF and its VFs only; may be given again.",
+        autocompletion=cli_complete.pfs,
+    ),
+]
+
+
+def watch(
+    context: typer.Context,
+    pf: PfOption = None,
+    count: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="End after N events.")
+    ] = None,
+    for_: Annotated[
+        float | None,
+        typer.Option("--for", metavar="SECONDS", min=0, help="End after that many seconds."),
+    ] = None,
+    output: OutputOption = None,
+) -> None:
+    """Show what happens to PFs and VFs: they come, go, are bound, renamed, attached.
+
+    On a terminal the VFs and the latest events; elsewhere, and with json or yaml, a line (a
+    document) for each event. Ends by Ctrl-C.
+    """
+    from hwmgr.pci import pf_named
+
+    session = session_of(context)
+    node = session.node()
+    names = [full_address(name) or name for name in pf or []]
+    chosen = [pf_named(node.sysfs, name).address for name in names] or None
+    form = output or session.output
+    deadline = None if for_ is None else time.monotonic() + for_
+    with _ended_by_signals():
+        watcher = Watcher(node, node.udev.monitor(), chosen)
+        if form in (Output.JSON, Output.YAML) or not _can_draw(session):
+            session.complain(f"watching {summary(watcher.functions)}")
+            session.stderr.flush()
+            _print_events(session, watcher, _printer(form), count, deadline)
+            return
+        with LiveScreen(session.stdout, session.screen) as live:
+            left = count
+            live.draw(watcher.functions, [], node.clock())
+            for events in _steps(watcher, deadline):
+                left = None if left is None else left - len(events)
+                live.draw(watcher.functions, events, node.clock())
+                if left is not None and left <= 0:
+                    return
+
+
+def _print_events(
+    session: Session,
+    watcher: Watcher,
+    text_of_event: Callable[[DeviceEvent, bool], str],
+    count: int | None,
+    deadline: float | None,
+) -> None:
+    ascii_only = not session.screen().unicode
+    printed = 0
+    for events in _steps(watcher, deadline):
+        for event in events[: None if count is None else count - printed]:
+            session.stdout.write(text_of_event(event, ascii_only) + "\n")
+            printed += 1
+        session.stdout.flush()
+        if printed == count:
+            return
+
+
+def _steps(watcher: Watcher, deadline: float | None) -> Iterator[list[DeviceEvent]]:
+    """Yield what happened, at least once a tick, until the deadline (time.monotonic())."""
+    while deadline is None or time.monotonic() < deadline:
+        remaining = TICK_SECONDS if deadline is None else max(deadline - time.monotonic(), 0)
+        yield watcher.step(min(remaining, TICK_SECONDS))
+
+
+def _printer(form: Output) -> Callable[[DeviceEvent, bool], str]:
+    if form is Output.JSON:
+        return lambda event, ascii_only: to_json_line(event_view(event), ascii_only=ascii_only)
+    if form is Output.YAML:
+        return lambda event, _ascii_only: "---\n" + to_yaml(event_view(event))
+    return lambda event, _ascii_only: event_line(event)
+
+
+def _can_draw(session: Session) -> bool:
+    return session.stdout.isatty() and session.environment.get("TERM") not in (None, "", "dumb")
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """End the block by SIGINT or SIGTERM, without an error: that is how a watch ends.
+
+    The terminal has to be given back, so SIGTERM must not end the process at once.
+    """
+
+    def end(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except KeyboardInterrupt:
+        return
+    finally:
+        signal.signal(signal.SIGTERM, before)

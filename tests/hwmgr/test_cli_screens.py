@@ -1,0 +1,109 @@
+"""What people see of lists at 80 and at 200 columns, with names as long as they come."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hwmgr import cli_views
+from hwmgr.cli_output import Output, Screen, render
+from hwmgr.driver import bind
+from hwmgr.inventory import inventory, pf_inventory
+from hwmgr.manager import Manager
+from hwmgr.model import AttachRequest, Kind, PciAddress
+from tests.fakes.machine import build
+from tests.fakes.tree import Nic
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.fakes.machine import Machine
+
+LONG = Nic(
+    address="10000:10:00.0",
+    ifname="enp16s0f0np0",
+    driver="i40e",
+    vf_driver="iavf",
+    device="1572",
+    vf_device="154c",
+    total=64,
+    vfs=3,
+    offset=16,
+    stride=1,
+    numa_node=0,
+)
+
+
+@pytest.fixture
+def node(in_memory: Path) -> Iterator[Machine]:
+    machine = build(str(in_memory), LONG)
+    request = AttachRequest(
+        container_id="feedbeef" * 8,
+        ifname="net1",
+        netns_path=machine.namespace().path,
+        kind=Kind.VF,
+        device=PciAddress(LONG.vf(0)),
+        pod_namespace="telco-user-plane",
+        pod_name="user-plane-function-worker-7d9c5b6f4d-x2x4z",
+    )
+    Manager(machine.node).attach(request)
+    bind(machine.sim, LONG.vf(1), "uio_pci_generic")
+    yield machine
+    machine.close()
+
+
+def vf_list(machine: Machine, width: int | None, output: Output = Output.TABLE) -> str:
+    rows = [cli_views.vf_row(i) for i in inventory(machine.node)]
+    return render(rows, cli_views.VF_COLUMNS, output, Screen(width))
+
+
+def test_vf_list_at_80(node: Machine) -> None:
+    assert (
+        vf_list(node, 80)
+        == """\
+ADDRESS        PF            VF  STATE      DRIVER           OWNER
+10000:10:02.0  enp16s0f0np0  0   allocated  iavf             telco-user-plane/u…
+10000:10:02.1  enp16s0f0np0  1   dirty      uio_pci_generic  -
+10000:10:02.2  enp16s0f0np0  2   free       iavf             -"""
+    )
+
+
+def test_vf_list_at_200(node: Machine) -> None:
+    gap, owner = " " * 66, "telco-user-plane/user-plane-function-worker-7d9c5b6f4d-x2x4z net1"
+    lines = vf_list(node, 200).splitlines()
+    assert lines == [
+        "ADDRESS        PF            VF  STATE      DRIVER           IFNAME          "
+        f"{'OWNER'.ljust(66)} MAC                VLAN",
+        "10000:10:02.0  enp16s0f0np0  0   allocated  iavf             -               "
+        f"{owner}  02:5a:00:00:00:00  -",
+        "10000:10:02.1  enp16s0f0np0  1   dirty      uio_pci_generic  -               "
+        f"-{gap}02:5a:00:00:00:01  -",
+        "10000:10:02.2  enp16s0f0np0  2   free       iavf             enp16s0f0np0v2  "
+        f"-{gap}02:5a:00:00:00:02  -",
+    ]
+
+
+def test_vf_list_wide_at_200(node: Machine) -> None:
+    text = vf_list(node, 200, Output.WIDE)
+    assert max(map(len, text.splitlines())) <= 200
+    assert "telco-user-plane/user…" in text
+    assert "held by pod telco-use…" in text
+    assert "left over: driver uio…" in text
+
+
+def test_vf_list_piped_is_whole(node: Machine) -> None:
+    text = vf_list(node, None, Output.WIDE)
+    assert "telco-user-plane/user-plane-function-worker-7d9c5b6f4d-x2x4z net1" in text
+    assert "left over: driver uio_pci_generic" in text
+
+
+def test_pf_list_at_80(node: Machine) -> None:
+    rows = [cli_views.pf_row(i) for i in pf_inventory(node.node)]
+    assert (
+        render(rows, cli_views.PF_COLUMNS, Output.TABLE, Screen(80))
+        == """\
+ADDRESS        IFNAME        DRIVER  VFS  FREE  TOTAL  LINK  MODE    NUMA
+10000:10:00.0  enp16s0f0np0  i40e    3    1     64     up    legacy  0"""
+    )

@@ -1,0 +1,52 @@
+"""Events of devices: which function they are of, and waiting where nothing can be heard."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from hwmgr.pci import parse_address
+from hwmgr.udev import KernelUdev
+from hwmgr.uevents import Uevent, address_in
+
+HOME = "/devices/pci0000:00/0000:00:01.0/0000:01:10.0"
+
+
+@pytest.mark.parametrize(
+    ("path", "address"),
+    [
+        (HOME, "0000:01:10.0"),
+        (f"{HOME}/net/enp1s0v0", "0000:01:10.0"),
+        (f"{HOME}/vfio-dev/vfio0", "0000:01:10.0"),
+        ("/devices/pci10000:00/10000:01:00.0/net/eth0", "10000:01:00.0"),
+        ("/devices/virtual/net/veth0", None),
+        ("/devices/netdevsim7/net/eni7np1", None),
+        ("/devices/pci0000:00", None),
+        ("/devices/virtual/net/0000:01:10.9", None),
+        ("", None),
+    ],
+)
+def test_the_function_of_a_device(path: str, address: str | None) -> None:
+    assert address_in(path) == address
+    assert address is None or parse_address(address) == address
+
+
+def test_a_rename_has_the_old_name() -> None:
+    moved = Uevent("move", "net", f"{HOME}/net/b", ifname="b", old_path=f"{HOME}/net/a")
+    assert (moved.old_ifname, moved.ifname) == ("a", "b")
+    assert Uevent("add", "net", f"{HOME}/net/b").old_ifname is None
+
+
+def test_without_udevd_every_netdev_is_settled() -> None:
+    assert KernelUdev(control="/nonexistent").settled(1)
+
+
+def test_a_wait_looks_first_and_ends_in_time() -> None:
+    udev = KernelUdev(control="/nonexistent")
+    assert udev.wait(lambda: "at once", 0) == "at once"
+    began = time.monotonic()
+    assert udev.wait(lambda: None, 0.1) is None
+    assert time.monotonic() - began < 5
+    answers = iter([None, None, "third"])
+    assert udev.wait(lambda: next(answers), 30) == "third"
