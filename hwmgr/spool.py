@@ -14,7 +14,6 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hwmgr import frames
 from hwmgr.errors import RecordTorn, StateError
 
 if TYPE_CHECKING:
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
 FOLDER = "spool"
 TORN_FOLDER = "spool-torn"
-_LONGEST = frames.HEADER_BYTES + frames.LONGEST_ENVIRONMENT + frames.LONGEST_INPUT
 _CONTAINER, _IFNAME = "CNI_CONTAINERID", "CNI_IFNAME"
 
 
@@ -87,8 +85,12 @@ class Spool:
 
         Raises RecordTorn for a file that must not be run, StateError when it cannot be read.
         """
+        # There is next to never anything to read, and every call of a runtime pays for imports.
+        from hwmgr import frames
+
         path = self._state.path(FOLDER, name)
-        data = _read(path)
+        longest = frames.HEADER_BYTES + frames.LONGEST_ENVIRONMENT + frames.LONGEST_INPUT
+        data = _read(path, longest)
         if data is None:
             return None
         try:
@@ -142,7 +144,7 @@ def _nanoseconds(name: str) -> int | None:
     return int(parts[1]) if digits.isascii() and digits.isdigit() else None
 
 
-def _read(path: str) -> bytes | None:
+def _read(path: str, longest: int) -> bytes | None:
     # O_NONBLOCK: opening somebody's FIFO would wait for a writer.
     flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
     try:
@@ -154,18 +156,18 @@ def _read(path: str) -> bytes | None:
             raise RecordTorn(path, "it is a symbolic link") from error
         raise StateError(path, error.errno or 0) from error
     try:
-        fault = _fault(os.fstat(fd))
+        fault = _fault(os.fstat(fd), longest)
         if fault:
             raise RecordTorn(path, fault)
         with os.fdopen(fd, "rb", closefd=False) as file:
-            return file.read(_LONGEST + 1)
+            return file.read(longest + 1)
     except OSError as error:
         raise StateError(path, error.errno or 0) from error
     finally:
         os.close(fd)
 
 
-def _fault(status: os.stat_result) -> str | None:
+def _fault(status: os.stat_result, longest: int) -> str | None:
     """Say why a file may not be believed, None when it may."""
     if not stat.S_ISREG(status.st_mode):
         return "it is no plain file"
@@ -173,6 +175,6 @@ def _fault(status: os.stat_result) -> str | None:
         return f"it belongs to user {status.st_uid}"
     if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
         return "others may write it"
-    if status.st_size > _LONGEST:
+    if status.st_size > longest:
         return f"{status.st_size} bytes are too many for a call"
     return None
