@@ -95,7 +95,6 @@ async def serve(
         config,
         file,
         connect=lambda kubeconfig, end: open_cluster(kubeconfig, env, clock, config, end),
-        sink=_sink(config, file),
         metrics=metrics,
         die=_die(log),
     )
