@@ -104,7 +104,6 @@ async def serve(
         config,
         file,
         connect=clusters.connect,
-        sink=_sink(config, file),
         metrics=metrics,
         die=_die(log),
     )

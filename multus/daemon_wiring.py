@@ -82,21 +82,21 @@ class Workshop:
         file: DaemonFile,
         *,
         connect: Callable[[str, float], Cluster | None],
-        sink: Callable[[int, str], None],
         metrics: Metrics,
         die: Callable[[str], NoReturn],
     ) -> None:
         self._config = config
         self._file = file
         self._metrics = metrics
-        self._sink = sink
         self._die = die
         self._clock = SystemClock()
         self._limits = Limits(config.add_seconds, config.delegate_seconds)
         self._runner = KernelRunner()
         self.node = node
         self.left = LeftCalls(node.state, self._deleter, self._clock, node.log)
-        self._base = self._lasting(node, connect)
+        self._connect = connect
+        self._namespaces, self._routes = KernelNamespaces(), KernelRoutes()
+        self._device_info = DeviceInfo()
 
     def run(self, call: Call, caller: Caller, wish: Json | None = None) -> tuple[int, bytes, bytes]:
         """Run a call; returns exit status, standard output and standard error.
@@ -129,12 +129,23 @@ class Workshop:
         def open_log(keys: LogConfig) -> Log:
             return NodeLog(keys, syslog=caller.notes.take, stderr=stderr, now=self._clock.now)
 
-        return replace(
-            self._base,
-            chains=Chains(self._measured(self._plugins(env)), {"sriov": lambda: self._sriov(env)}),
+        plugins = ExecPlugin(self._runner, self._env(env), self._clock)
+        return Doors(
+            state=self.node.state,
+            open_state=StateDir,
+            chains=Chains(self._measured(plugins), {"sriov": lambda: self._sriov(env)}),
+            namespaces=self._namespaces,
+            connect=self._connect,
+            devices=lambda pod: devices_of(pod, self._clock, self._config),
+            device_info=self._device_info,
+            routes=self._routes,
             orphans=KernelOrphans(env, self._config.state_dir),
+            left=self.left,
+            clock=self._clock,
+            boot_id=self.node.boot_id,
             open_log=open_log,
             checkpoint=checkpoint,
+            limits=self._limits,
         )
 
     def _stdin(self, call: Call) -> bytes:
@@ -167,34 +178,9 @@ class Workshop:
         doors = replace(self.doors(env, io.StringIO(), caller), limits=limits)
         return _Overlaid(Engine(doors), self._file)
 
-    def _lasting(self, node: Node, connect: Callable[[str, float], Cluster | None]) -> Doors:
-        config, clock = self._config, self._clock
-        return Doors(
-            state=node.state,
-            open_state=StateDir,
-            chains=Chains(self._plugins({}), {}),
-            namespaces=KernelNamespaces(),
-            connect=connect,
-            devices=lambda pod: devices_of(pod, clock, config),
-            device_info=DeviceInfo(),
-            routes=KernelRoutes(),
-            orphans=KernelOrphans({}, config.state_dir),
-            left=self.left,
-            clock=clock,
-            boot_id=node.boot_id,
-            open_log=lambda keys: NodeLog(
-                keys, syslog=self._sink, stderr=io.StringIO(), now=clock.now
-            ),
-            checkpoint=lambda _name: None,
-            limits=self._limits,
-        )
-
     def _sriov(self, env: Mapping[str, str]) -> PluginRunner:
         allowed = self._config.allowed_dirs
         return self._measured(plugin_on(self.node, self._runner, self._env(env), allowed))
-
-    def _plugins(self, env: Mapping[str, str]) -> PluginRunner:
-        return ExecPlugin(self._runner, self._env(env), self._clock)
 
     def _measured(self, runner: PluginRunner) -> PluginRunner:
         return MeasuredPlugin(runner, self._metrics.delegates, self._clock)

@@ -323,7 +323,6 @@ def test_a_thread_that_cannot_come_back_ends_the_process(tmp_path: Path) -> None
         NodeConfig(state_dir=str(tmp_path / "state")),
         DaemonFile(),
         connect=lambda _kubeconfig, _end: None,
-        sink=lambda _severity, _text: None,
         metrics=Metrics(),
         die=die,
     )
