@@ -64,12 +64,16 @@ def representor(sysfs: Sysfs, pf_ifname: str, index: int) -> str | None:
     """Return the netdev that represents a VF on the host, None outside switchdev mode.
 
     It has the uplink's ``phys_switch_id`` and a port name with the VF's number; some drivers give
-    the bare number as the port name.
+    the bare number as the port name. The uplink's own number is that of its port, not of its PF
+    (nfp and netdevsim have several ports on a PF), so it tells only between netdevs that do not
+    belong to the uplink's function; representors of another host (``c1pf0vf3``) come last.
     """
     switch = sysfs.read_quiet(f"class/net/{pf_ifname}/phys_switch_id")
     if not switch:
         return None
     uplink = parse_port_name(sysfs.read_quiet(f"class/net/{pf_ifname}/phys_port_name") or "")
+    function = sysfs.link_name(f"class/net/{pf_ifname}/device")
+    found: list[tuple[bool, bool, bool, str]] = []
     for name in sorted(sysfs.names("class/net")):
         if name == pf_ifname or sysfs.read_quiet(f"class/net/{name}/phys_switch_id") != switch:
             continue
@@ -79,6 +83,10 @@ def representor(sysfs: Sysfs, pf_ifname: str, index: int) -> str | None:
             return name
         if port is None or port.flavour is not PortFlavour.VF or port.number != index:
             continue
-        if uplink is None or uplink.flavour is not PortFlavour.UPLINK or port.pf == uplink.pf:
-            return name
-    return None
+        other_number = (
+            uplink is not None and uplink.flavour is PortFlavour.UPLINK and port.pf != uplink.pf
+        )
+        elsewhere = function is None or sysfs.link_name(f"class/net/{name}/device") != function
+        if not (elsewhere and other_number):
+            found.append((port.controller is not None, elsewhere, other_number, name))
+    return min(found)[3] if found else None

@@ -141,6 +141,28 @@ def test_representor_of_a_driver_that_gives_the_bare_number(tmp_path: Path) -> N
     assert representor(made.sim, "eth1v0", 1) is None
 
 
+def test_representor_where_the_uplink_is_numbered_by_its_port(tmp_path: Path) -> None:
+    first = Nic(vfs=1, switch_id="aa00")
+    second = Nic(address="0000:02:00.0", ifname="eth2", vfs=1, switch_id="aa00")
+    made = build(str(tmp_path), first, second)
+    made.sim.tree.put("class/net/eth1/phys_port_name", "p1")
+    made.sim.tree.put("class/net/eth2/phys_port_name", "p7")
+    for number, (name, address, port) in enumerate(
+        [
+            ("aa-other-host", first.address, "c1pf0vf0"),
+            ("first", first.address, "pf0vf0"),
+            ("second", second.address, "pf1vf0"),
+            ("third", "0000:02:10.0", "pf7vf3"),
+        ]
+    ):
+        shown = Shown(70 + number, name, "02:00:00:00:02:00", switch_id="aa00", port_name=port)
+        made.sim.tree.show_netdev(address, shown)
+    assert representor(made.sim, "eth1", 0) == "first"
+    assert representor(made.sim, "eth2", 0) == "second"
+    assert representor(made.sim, "eth2", 3) == "third"
+    assert representor(made.sim, "eth1", 3) is None
+
+
 def test_what_is_not_there_is_named(machine: Machine) -> None:
     with pytest.raises(NoSuchDevice, match="no such PCI function"):
         find_vf(machine.sim, "0000:99:00.0")
