@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from hwmgr.deviceevents import DeviceEvent
+    from hwmgr.sysfs import Folder
     from tests.fakes.namespaces import Namespace
 
 CONTAINER = "feedbeef" * 8
@@ -245,15 +246,11 @@ def test_only_the_pfs_that_were_asked_for(tmp_path: Path) -> None:
 def test_a_device_that_goes_while_it_is_read_is_looked_at_again(
     watch: Watch, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = watch.machine.sim.read
-
-    def refuse(path: str) -> str | None:
-        if path.endswith("sriov_totalvfs"):
-            raise SysfsError("read", path, 19)
-        return read(path)
+    def refuse(path: str) -> Folder | None:
+        raise SysfsError("open", path, 19)
 
     unbind(watch.machine.sim, VF)
     with monkeypatch.context() as patched:
-        patched.setattr(watch.machine.sim, "read", refuse)
+        patched.setattr(watch.machine.sim, "folder", refuse)
         assert watch.told(pci("unbind")) == [("unbind", VF, "igbvf", "None")]
     assert watch.told() == [("netdev-remove", VF, "None", "eth1v1")]
