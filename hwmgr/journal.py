@@ -130,9 +130,6 @@ def _decode(value: dict[str, Any]) -> Record:
         raise ValueError(f"schema {schema}, this version knows {SCHEMA}")
     owner = dict(fields["owner"])
     owner["netns"] = NetnsIdentity(**owner["netns"])
-    before = dict(fields["before"])
-    before["settings"] = _settings(before["settings"])
-    before["netdevs"] = tuple(_netdev(n) for n in before["netdevs"])
     return Record(
         **{
             **fields,
@@ -141,11 +138,19 @@ def _decode(value: dict[str, Any]) -> Record:
             "kind": Kind(fields["kind"]),
             "stage": Stage(fields["stage"]),
             "owner": Owner(**owner),
-            "before": Before(**before),
+            "before": decode_before(fields["before"]),
             "settings": _settings(fields["settings"]) or VFSettings(),
             "saved_files": tuple(fields["saved_files"]),
         }
     )
+
+
+def decode_before(value: dict[str, Any]) -> Before:
+    """Return JSON data as what a function was; raises KeyError, TypeError, ValueError."""
+    fields = dict(value)
+    fields["settings"] = _settings(fields["settings"])
+    fields["netdevs"] = tuple(_netdev(n) for n in fields["netdevs"])
+    return Before(**fields)
 
 
 def _settings(value: dict[str, Any] | None) -> VFSettings | None:

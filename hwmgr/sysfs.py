@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from hwmgr.errors import SysfsError
+from hwmgr.deadline import within
+from hwmgr.errors import SysfsError, WriteHangs
 
 
 class Sysfs:
@@ -61,6 +62,25 @@ class Sysfs:
         except OSError as error:
             raise SysfsError(f"write {value!r} to", full, error.errno or 0) from error
 
+    def write_within(self, path: str, value: str, seconds: float) -> None:
+        """Write an attribute whose driver may not come back from it, in a child process.
+
+        Raises WriteHangs when the write is not done after ``seconds``, SysfsError as write() does.
+        """
+
+        def work() -> int:
+            try:
+                self.write(path, value)
+            except SysfsError as error:
+                return error.errno
+            return 0
+
+        code = within(seconds, work)
+        if code is None:
+            raise WriteHangs(f"{self.root}/{path}", value, seconds)
+        if code:
+            raise SysfsError(f"write {value!r} to", f"{self.root}/{path}", code)
+
     def link_name(self, path: str) -> str | None:
         """Return the last part of a link's target (``driver``, ``iommu_group``, ``physfn``)."""
         try:
@@ -82,3 +102,16 @@ class Sysfs:
     def exists(self, path: str) -> bool:
         """Tell whether a path exists (a dangling link does not)."""
         return os.path.exists(f"{self.root}/{path}")
+
+
+class PatientSysfs(Sysfs):
+    """A Sysfs whose every write has a deadline, for those who would else hang with a driver."""
+
+    def __init__(self, real: Sysfs, seconds: float) -> None:
+        super().__init__(real.root)
+        self._real = real
+        self._seconds = seconds
+
+    def write(self, path: str, value: str) -> None:
+        """See Sysfs.write_within."""
+        self._real.write_within(path, value, self._seconds)

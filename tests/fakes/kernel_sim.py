@@ -14,7 +14,7 @@ import re
 import shutil
 from typing import TYPE_CHECKING, Protocol
 
-from hwmgr.errors import SysfsError
+from hwmgr.errors import SysfsError, WriteHangs
 from hwmgr.pci import device_path, parse_override, virtfn_indices
 from hwmgr.sysfs import Sysfs
 from tests.fakes.tree import Nic, Tree
@@ -120,6 +120,15 @@ class KernelSim(Sysfs):
             failed = self._answer(path, value)
             if failed or code:
                 raise self._error(path, value, failed or code)
+
+    def write_within(self, path: str, value: str, seconds: float) -> None:
+        """See Sysfs.write_within: a write that is to fail with ETIMEDOUT is one that hangs."""
+        try:
+            self.write(path, value)
+        except SysfsError as error:
+            if error.errno == errno.ETIMEDOUT:
+                raise WriteHangs(f"{self.root}/{path}", value, seconds) from None
+            raise
 
     def _error(self, path: str, value: str, code: int) -> SysfsError:
         return SysfsError(f"write {value!r} to", f"{self.root}/{path}", code)

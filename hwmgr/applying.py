@@ -1,0 +1,77 @@
+"""Apply: make the node as a file has it; plan: say what that would change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hwmgr.applypf import PfApplication, plan_one, refuse
+from hwmgr.changes import Plan
+from hwmgr.observed import observe
+from hwmgr.planning import matched
+from hwmgr.sysfs import PatientSysfs
+
+if TYPE_CHECKING:
+    from hwmgr.applypf import Manner
+    from hwmgr.changes import Change
+    from hwmgr.desired import Desired
+    from hwmgr.node import Node
+    from hwmgr.observed import PfNow
+
+
+def make_plan(node: Node, desired: Desired, manner: Manner) -> Plan:
+    """Return what apply would do, touching nothing."""
+    pfs = observe(node)
+    entries, problems = matched(desired, pfs)
+    changes: list[Change] = []
+    for now in pfs:
+        entry = entries.get(now.pf.address)
+        if entry is None or manner.pf not in (None, now.pf.address):
+            continue
+        found = plan_one(node, entry, now, manner)
+        changes += found.changes
+        problems += found.problems
+    return Plan(tuple(changes), tuple(problems))
+
+
+def apply(node: Node, desired: Desired, manner: Manner) -> list[Change]:
+    """Make the node as desired; return the changes made, [] when it was so already.
+
+    Raises PlanRefused and DeviceBusy before anything is touched, ApplyIncomplete and what the
+    hardware answers. Whatever ends it, applying again goes on and ``revert`` goes back.
+    """
+    node = patient(node, manner.write_seconds)
+    refuse(make_plan(node, desired, manner), force=manner.force)
+    entries, _problems = matched(desired, observe(node))
+    done: list[Change] = []
+    for address, entry in entries.items():
+        if manner.pf in (None, address):
+            with node.locks.pf(address):
+                done += PfApplication(node, desired, entry, address, manner).apply()
+    return done
+
+
+def await_pfs(node: Node, desired: Desired, seconds: float) -> None:
+    """Wait until every entry has a PF and udevd has named it; what is missing apply() says."""
+
+    def there() -> bool | None:
+        pfs = observe(node)
+        entries, problems = matched(desired, pfs)
+        named = all(
+            pf.pf.ifname is not None and _settled(node, pf)
+            for pf in pfs
+            if pf.pf.address in entries
+        )
+        return True if named and not problems else None
+
+    node.udev.wait(there, seconds)
+
+
+def patient(node: Node, seconds: float) -> Node:
+    """Return the node with a deadline for each write to sysfs."""
+    return replace(node, sysfs=PatientSysfs(node.sysfs, seconds))
+
+
+def _settled(node: Node, now: PfNow) -> bool:
+    index = node.sysfs.read_int(f"class/net/{now.pf.ifname}/ifindex")
+    return index is None or node.udev.settled(index)
