@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hwmgr.applypf import PfApplication, plan_one, refuse
 from hwmgr.changes import Plan
+from hwmgr.model import USERSPACE_DRIVERS
 from hwmgr.observed import observe
 from hwmgr.planning import matched
 from hwmgr.sysfs import PatientSysfs
@@ -17,6 +18,9 @@ if TYPE_CHECKING:
     from hwmgr.desired import Desired
     from hwmgr.node import Node
     from hwmgr.observed import PfNow
+
+_NETDEVS_SECONDS = 10.0
+_NO_NETDEV = (None, *USERSPACE_DRIVERS)
 
 
 def make_plan(node: Node, desired: Desired, manner: Manner) -> Plan:
@@ -41,6 +45,8 @@ def apply(node: Node, desired: Desired, manner: Manner) -> list[Change]:
     hardware answers. Whatever ends it, applying again goes on and ``revert`` goes back.
     """
     node = patient(node, manner.write_seconds)
+    if manner.only_vfs:
+        _await_vfs(node, desired, manner)
     refuse(make_plan(node, desired, manner), force=manner.force)
     entries, _problems = matched(desired, observe(node))
     done: list[Change] = []
@@ -65,6 +71,28 @@ def await_pfs(node: Node, desired: Desired, seconds: float) -> None:
         return True if named and not problems else None
 
     node.udev.wait(there, seconds)
+
+
+def _await_vfs(node: Node, desired: Desired, manner: Manner) -> None:
+    """Wait for the netdevs of VFs that somebody has just made: theirs come after the VFs."""
+
+    def there() -> bool | None:
+        pfs = observe(node)
+        entries, _problems = matched(desired, pfs)
+        vfs = [
+            vf
+            for pf in pfs
+            if pf.pf.address in entries and manner.pf in (None, pf.pf.address)
+            for vf in pf.vfs
+        ]
+        nowhere = [
+            vf
+            for vf in vfs
+            if vf.record is None and not vf.vf.netdevs and vf.driver not in _NO_NETDEV
+        ]
+        return None if nowhere else True
+
+    node.udev.wait(there, _NETDEVS_SECONDS)
 
 
 def patient(node: Node, seconds: float) -> Node:

@@ -12,6 +12,7 @@ from hwmgr.changes import PF_ATTRIBUTES, Leftover, Plan
 from hwmgr.choose import Chosen, capture
 from hwmgr.desired import DEFAULT_DRIVER
 from hwmgr.errors import ApplyIncomplete, DeviceBusy, HwmgrError, PlanRefused, RecordTorn
+from hwmgr.model import USERSPACE_DRIVERS
 from hwmgr.observed import observe_pf
 from hwmgr.pci import find_pf, find_vf, list_vfs
 from hwmgr.planning import plan_pf
@@ -241,6 +242,10 @@ class PfApplication:
                 pfsteps.set_autoprobe(node, pf, offered)
                 node.checkpoint("apply.autoprobe")
             pfsteps.set_number(node, pf, cast("int", change.then), anew=True)
+            # Without its netdev a VF would look like one that somebody has in another namespace.
+            for vf in list_vfs(node.sysfs, now.pf.address):
+                if vf.driver not in USERSPACE_DRIVERS:
+                    vfsteps.await_netdev(node, vf)
 
     def _act_on_vf(self, change: Change) -> None:
         node, vf = self.node, find_vf(self.node.sysfs, change.address or "")
