@@ -210,15 +210,19 @@ def test_keep_pins_the_mac_that_a_vf_has(machine: Machine) -> None:
 
 @pytest.mark.parametrize(
     "entry",
-    [{"numVfs": 3}, {"vfs": [{"range": "1", "driver": "vfio-pci"}]}, {"vfs": [{"range": "1", "vlan": 3}]}],
+    [
+        {"numVfs": 3},
+        {"vfs": [{"range": "1", "driver": "vfio-pci"}]},
+        {"vfs": [{"range": "1", "vlan": 3}]},
+    ],
     ids=["number", "driver", "vlan"],
-)  # fmt: skip
+)
 def test_a_vf_of_a_pod_is_not_touched(machine: Machine, entry: dict[str, Any]) -> None:
     attach(machine, 1, settings=VFSettings(vlan=100))
     before = machine.snapshot()
     plan = applying.make_plan(machine.node, wanted(entry), PLAIN)
     assert [h.vf.index for h in plan.hits] == [1]
-    with pytest.raises(DeviceBusy, match="pod default/web.*--force"):
+    with pytest.raises(DeviceBusy, match=r"pod default/web.*--force"):
         applying.apply(machine.node, wanted(entry), PLAIN)
     assert differences(before, machine.snapshot()) == {}
     assert ApplyRecords(machine.state).addresses() == []
@@ -317,7 +321,7 @@ def test_a_pf_without_an_embedded_switch(machine: Machine) -> None:
 
 def test_a_write_that_hangs_is_named(machine: Machine) -> None:
     machine.sim.fail(".*/sriov_numvfs", errno.ETIMEDOUT)
-    with pytest.raises(WriteHangs, match="writing '0' to .*sriov_numvfs hangs .* over 5 s"):
+    with pytest.raises(WriteHangs, match=r"writing '0' to .*sriov_numvfs hangs .* over 5 s"):
         applying.apply(machine.node, wanted({"numVfs": 3}), Manner(write_seconds=5))
     applying.apply(machine.node, wanted({"numVfs": 3}), PLAIN)
     assert len(list_vfs(machine.sim, PF)) == 3

@@ -15,7 +15,7 @@ from hwmgr import applying, reverting
 from hwmgr.applypf import Manner
 from hwmgr.desiredfile import parse
 from tests.lab import forked
-from tests.lab.cni import pod
+from tests.lab.cni import Pod, pod
 from tests.lab.host_state import (
     DEVICES,
     PFS,
@@ -142,9 +142,8 @@ def test_killed_at_every_step(
         print("\nkilled at, then apply, then revert (killed too, where it has as many steps)")
         for name, cured, left, back, found in rows:
             good = not (cured or left or back or found)
-            print(
-                f"  {name:28} {'as desired, then as before' if good else (cured, left, back, found)}"
-            )
+            state = "as desired, then as before" if good else f"{cured, left, back, found}"
+            print(f"  {name:28} {state}")
     assert [row for row in rows if row[1] or row[2] or row[3] or row[4]] == []
 
 
@@ -175,9 +174,7 @@ def test_a_pods_vf_stays(as_before: dict[str, Any], tmp_path: Path) -> None:
         "cniVersion": "1.0.0", "name": "apply", "type": "sriov", "deviceID": vfs_of(PF)[5],
     }  # fmt: skip
     with pod() as one:
-        call = partial(forked.call, conf=conf, container_id=one.container_id, netns=one.path)
-        add = lambda: forked.plugin(lambda _: None).add(call("ADD"))  # noqa: E731
-        assert forked.in_child(add) == 0
+        assert forked.in_child(lambda: _attach(one, conf)) == 0
         held = snapshot()
         path.write_text(yaml.safe_dump({"pfs": [MIXED]}))
         planned = hwmgr("plan", str(path), "-o", "json")
@@ -191,11 +188,22 @@ def test_a_pods_vf_stays(as_before: dict[str, Any], tmp_path: Path) -> None:
         forced = hwmgr("apply", "--force", str(path))
         assert forced.returncode == 0, forced.stderr
         check_mixed()
-        late = lambda: forked.plugin(lambda _: None).delete(call("DEL"))  # noqa: E731
-        assert forked.in_child(late) == 0
+        assert forked.in_child(lambda: _detach(one, conf)) == 0
         check_mixed()
         assert forked.in_child(revert) == 0
     assert differences(as_before, snapshot()) == []
+
+
+def _attach(one: Pod, conf: dict[str, object]) -> None:
+    forked.plugin(_nowhere).add(forked.call("ADD", conf, one.container_id, one.path))
+
+
+def _detach(one: Pod, conf: dict[str, object]) -> None:
+    forked.plugin(_nowhere).delete(forked.call("DEL", conf, one.container_id, one.path))
+
+
+def _nowhere(_name: str) -> None:
+    return
 
 
 def test_new_vfs_are_unmanaged_from_the_start(as_before: dict[str, Any]) -> None:
