@@ -187,9 +187,12 @@ class PfApplication:
         if change.index is not None:
             vf = find_vf(self.node.sysfs, change.address or "")
             record = record.keeping_vfs({vf.index: before_of(self.node, vf)})
-            if change.settings is not None and change.settings.mac is not None:
-                macs = {**(record.macs or {}), change.index: change.settings.mac}
-                record = replace(record, macs=macs)
+            given = record.gave(change.index)
+            if change.settings is not None:
+                given = given.with_settings(change.settings)
+            elif change.attribute == "driver":
+                given = replace(given, driver=str(change.then))
+            record = replace(record, given={**(record.given or {}), change.index: given})
         elif change.attribute in ("numVfs", "eswitchMode"):
             record = self._before_remaking(record, now, change)
         elif change.attribute == "autoprobe":
@@ -202,7 +205,7 @@ class PfApplication:
     def _before_remaking(self, record: ApplyRecord, now: PfNow, change: Change) -> ApplyRecord:
         there = list_vfs(self.node.sysfs, now.pf.address)
         record = record.keeping_vfs({vf.index: before_of(self.node, vf) for vf in there})
-        record = record.keeping(num_vfs=now.pf.num_vfs)
+        record = replace(record.keeping(num_vfs=now.pf.num_vfs), given=None)
         if change.attribute == "eswitchMode":
             return record.keeping(eswitch_mode=change.now)
         offered = self._offered_at_creation(now)

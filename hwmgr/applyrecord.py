@@ -5,13 +5,13 @@ The first "before" of an attribute stays until it has been reverted, however oft
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
 from hwmgr.errors import RecordTorn
-from hwmgr.journal import decode_before
-from hwmgr.model import Before, PciAddress
+from hwmgr.journal import decode_before, decode_settings
+from hwmgr.model import Before, PciAddress, VFSettings
 from hwmgr.pci import address_key, parse_address
 
 if TYPE_CHECKING:
@@ -44,6 +44,21 @@ class PfBefore:
 
 
 @dataclass(frozen=True, slots=True)
+class Given:
+    """What apply gave to a VF: nothing that is left over, however unusual. None: left alone."""
+
+    driver: str | None = None
+    settings: VFSettings = field(default_factory=VFSettings)
+
+    def with_settings(self, change: VFSettings) -> Given:
+        """Return it with one more setting."""
+        new = {
+            f.name: value for f in fields(change) if (value := getattr(change, f.name)) is not None
+        }
+        return replace(self, settings=replace(self.settings, **new))
+
+
+@dataclass(frozen=True, slots=True)
 class DoneStep:
     """One change: of the PF (``index`` None) or of a VF; ``done`` once the hardware shows it."""
 
@@ -58,8 +73,8 @@ class DoneStep:
 class ApplyRecord:
     """The record of one PF.
 
-    ``unprobed``: VFs were made that no driver has been offered yet. ``macs`` are the admin MACs
-    that were set, by VF index. ``steps`` are those of the last apply that changed anything.
+    ``unprobed``: VFs were made that no driver has been offered yet. ``given`` is what VFs
+    got, by index. ``steps`` are those of the last apply that changed anything.
     ``since`` is when the first of them was, in seconds since the epoch.
     """
 
@@ -70,9 +85,13 @@ class ApplyRecord:
     since: float
     before: PfBefore = PfBefore()
     vfs: Mapping[int, Before] | None = None
-    macs: Mapping[int, str] | None = None
+    given: Mapping[int, Given] | None = None
     unprobed: bool = False
     steps: tuple[DoneStep, ...] = ()
+
+    def gave(self, index: int) -> Given:
+        """Return what a VF has been given."""
+        return (self.given or {}).get(index, Given())
 
     def keeping(self, **first: object) -> ApplyRecord:
         """Return it with what the PF was, for the attributes that have no value yet."""
@@ -127,19 +146,23 @@ def _encode(record: ApplyRecord) -> dict[str, object]:
 
 
 def _decode(value: dict[str, Any]) -> ApplyRecord:
-    fields = dict(value)
-    schema = fields.pop("schema")
+    found = dict(value)
+    schema = found.pop("schema")
     if schema != SCHEMA:
         raise ValueError(f"schema {schema}, this version knows {SCHEMA}")
-    vfs, macs = fields["vfs"], fields["macs"]
+    vfs, given = found["vfs"], found["given"]
     return ApplyRecord(
         **{
-            **fields,
-            "address": PciAddress(fields["address"]),
-            "stage": ApplyStage(fields["stage"]),
-            "before": PfBefore(**fields["before"]),
+            **found,
+            "address": PciAddress(found["address"]),
+            "stage": ApplyStage(found["stage"]),
+            "before": PfBefore(**found["before"]),
             "vfs": None if vfs is None else {int(i): decode_before(b) for i, b in vfs.items()},
-            "macs": None if macs is None else {int(i): str(m) for i, m in macs.items()},
-            "steps": tuple(DoneStep(**step) for step in fields["steps"]),
+            "given": None if given is None else {int(i): _given(g) for i, g in given.items()},
+            "steps": tuple(DoneStep(**step) for step in found["steps"]),
         }
     )
+
+
+def _given(value: dict[str, Any]) -> Given:
+    return Given(value["driver"], decode_settings(value["settings"]) or VFSettings())

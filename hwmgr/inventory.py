@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hwmgr import claims
+from hwmgr.applyrecord import ApplyRecords
 from hwmgr.devicefiles import device_files
 from hwmgr.errors import NetlinkError, RecordTorn
 from hwmgr.inuse import Namespaces, OpenFiles, routed_netdevs
@@ -16,6 +17,7 @@ from hwmgr.vfstate import Facts, HostNetdev, decide
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from hwmgr.applyrecord import Given
     from hwmgr.links import Links
     from hwmgr.model import PF, Record, VFSettings
     from hwmgr.node import Node
@@ -87,6 +89,7 @@ def inventory(node: Node, pfs: Iterable[PF] | None = None) -> list[VFInfo]:
         host = _Host(node, links)
         for pf in chosen:
             settings = _settings(links, pf)
+            given = _given(node, pf)
             for vf in list_vfs(node.sysfs, pf.address):
                 facts = Facts(
                     vf=vf,
@@ -95,6 +98,7 @@ def inventory(node: Node, pfs: Iterable[PF] | None = None) -> list[VFInfo]:
                     pf_record=records.get(pf.address),
                     torn=torn.get(vf.address),
                     claim=claimed.get(vf.address),
+                    given=given.get(vf.index),
                 )
                 found.append(_decided(node, host, facts, pf.ifname))
     addresses = {pf.address for pf in chosen}
@@ -152,6 +156,17 @@ def _records(node: Node) -> tuple[dict[str, Record], dict[str, str]]:
         if record is not None:
             records[address] = record
     return records, torn
+
+
+def _given(node: Node, pf: PF) -> Mapping[int, Given]:
+    """Return what the desired state has given to VFs of a PF; a torn record tells nothing."""
+    try:
+        applied = ApplyRecords(node.state).read(pf.address)
+    except RecordTorn:
+        return {}
+    if applied is None or applied.boot_id != node.boot_id:
+        return {}
+    return applied.given or {}
 
 
 def _live_claims(node: Node) -> dict[str, str]:

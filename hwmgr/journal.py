@@ -139,7 +139,7 @@ def _decode(value: dict[str, Any]) -> Record:
             "stage": Stage(fields["stage"]),
             "owner": Owner(**owner),
             "before": decode_before(fields["before"]),
-            "settings": _settings(fields["settings"]) or VFSettings(),
+            "settings": decode_settings(fields["settings"]) or VFSettings(),
             "saved_files": tuple(fields["saved_files"]),
         }
     )
@@ -148,12 +148,13 @@ def _decode(value: dict[str, Any]) -> Record:
 def decode_before(value: dict[str, Any]) -> Before:
     """Return JSON data as what a function was; raises KeyError, TypeError, ValueError."""
     fields = dict(value)
-    fields["settings"] = _settings(fields["settings"])
+    fields["settings"] = decode_settings(fields["settings"])
     fields["netdevs"] = tuple(_netdev(n) for n in fields["netdevs"])
     return Before(**fields)
 
 
-def _settings(value: dict[str, Any] | None) -> VFSettings | None:
+def decode_settings(value: dict[str, Any] | None) -> VFSettings | None:
+    """Return JSON data as settings of a VF; raises KeyError, TypeError, ValueError."""
     if value is None:
         return None
     fields = dict(value)

@@ -163,7 +163,7 @@ def _last(node: Node, record: ApplyRecord) -> list[str]:
 def _as_attachment(record: ApplyRecord, vf: VF, before: Before) -> Record:
     """Return what restore.hardware() takes: a VF whose driver, settings and netdevs may differ."""
     nobody = Owner("", "", NetnsIdentity("", 0, 0), record.since)
-    mac = (record.macs or {}).get(vf.index)
+    mac = record.gave(vf.index).settings.mac
     return Record(
         address=vf.address,
         kind=Kind.DPDK,

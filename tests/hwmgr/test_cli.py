@@ -355,6 +355,7 @@ def test_completion(machine: Machine, words: list[str], offered: list[str]) -> N
 
 COMMANDS = [
     "pf list", "vf list", "vf show", "vf bind", "vf unbind", "state list", "state show", "repair",
+    "plan", "apply", "units",
 ]  # fmt: skip
 
 
