@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from hwmgr.applypf import PfApplication, plan_one, refuse
 from hwmgr.changes import Plan
+from hwmgr.errors import ApplyIncomplete, HwmgrError
 from hwmgr.model import USERSPACE_DRIVERS
-from hwmgr.observed import observe
+from hwmgr.observed import observe, observe_pf
 from hwmgr.planning import matched
 from hwmgr.sysfs import PatientSysfs
 
@@ -42,18 +43,34 @@ def apply(node: Node, desired: Desired, manner: Manner) -> list[Change]:
     """Make the node as desired; return the changes made, [] when it was so already.
 
     Raises PlanRefused and DeviceBusy before anything is touched, ApplyIncomplete and what the
-    hardware answers. Whatever ends it, applying again goes on and ``revert`` goes back.
+    hardware answers once every PF has been tried. Whatever ends it, applying again goes on and
+    ``revert`` goes back.
     """
     node = patient(node, manner.write_seconds)
+    entries, problems = matched(desired, observe(node))
     if manner.only_vfs:
-        _await_vfs(node, desired, manner)
-    refuse(make_plan(node, desired, manner), force=manner.force)
-    entries, _problems = matched(desired, observe(node))
+        # Somebody may be making these VFs right now; what stands in the way shows under the lock.
+        refuse(Plan((), tuple(problems)), force=False)
+    else:
+        refuse(make_plan(node, desired, manner), force=manner.force)
     done: list[Change] = []
+    failed: list[HwmgrError] = []
     for address, entry in entries.items():
-        if manner.pf in (None, address):
+        if manner.pf not in (None, address):
+            continue
+        try:
             with node.locks.pf(address):
+                if manner.only_vfs:
+                    _await_netdevs(node, address)
                 done += PfApplication(node, desired, entry, address, manner).apply()
+        except HwmgrError as error:
+            failed.append(error)
+    if len(failed) > 1:
+        raise ApplyIncomplete(
+            ["; ".join([e.message, *getattr(e, "__notes__", ())]) for e in failed]
+        ) from failed[0]
+    if failed:
+        raise failed[0]
     return done
 
 
@@ -73,24 +90,19 @@ def await_pfs(node: Node, desired: Desired, seconds: float) -> None:
     node.udev.wait(there, seconds)
 
 
-def _await_vfs(node: Node, desired: Desired, manner: Manner) -> None:
-    """Wait for the netdevs of VFs that somebody has just made: theirs come after the VFs."""
+def _await_netdevs(node: Node, address: str) -> None:
+    """Wait for the netdevs of VFs that somebody has just made: theirs come after the VFs.
+
+    One that is in another namespace, without a record of ours, is waited for in vain.
+    """
 
     def there() -> bool | None:
-        pfs = observe(node)
-        entries, _problems = matched(desired, pfs)
-        vfs = [
+        late = [
             vf
-            for pf in pfs
-            if pf.pf.address in entries and manner.pf in (None, pf.pf.address)
-            for vf in pf.vfs
-        ]
-        nowhere = [
-            vf
-            for vf in vfs
+            for vf in observe_pf(node, address).vfs
             if vf.record is None and not vf.vf.netdevs and vf.driver not in _NO_NETDEV
         ]
-        return None if nowhere else True
+        return None if late else True
 
     node.udev.wait(there, _NETDEVS_SECONDS)
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
-from hwmgr.errors import RecordTorn
+from hwmgr.errors import RecordTorn, StateError
 from hwmgr.journal import decode_before, decode_settings
 from hwmgr.model import Before, PciAddress, VFSettings
 from hwmgr.pci import address_key, parse_address
@@ -115,16 +115,19 @@ class ApplyRecords:
         self._state = state
 
     def read(self, address: str) -> ApplyRecord | None:
-        """Return the record of a PF, None when nothing was applied; raises RecordTorn."""
+        """Return the record of a PF, None when nothing was applied; raises StateError."""
         names = (_FOLDER, address + _SUFFIX)
-        value = self._state.read_json(*names)
-        if value is None:
-            return None
         try:
-            return _decode(cast("dict[str, Any]", value))
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            value = self._state.read_json(*names)
+            return None if value is None else _decode(cast("dict[str, Any]", value))
+        except (RecordTorn, KeyError, TypeError, ValueError, AttributeError) as error:
             path = self._state.path(*names)
-            raise RecordTorn(path, f"{type(error).__name__}: {error}") from error
+            reason = error.reason if isinstance(error, RecordTorn) else repr(error)
+            message = (
+                f"record {path} is damaged ({reason}); move it away to apply without it,"
+                " which forgets what was there before"
+            )
+            raise StateError(path, 0, message) from error
 
     def write(self, record: ApplyRecord) -> None:
         """Write a record durably, in place of an older one."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hwmgr import claims
 from hwmgr.applyrecord import ApplyRecords
 from hwmgr.devicefiles import device_files
-from hwmgr.errors import NetlinkError, RecordTorn
+from hwmgr.errors import NetlinkError, RecordTorn, StateError
 from hwmgr.inuse import Namespaces, OpenFiles, routed_netdevs
 from hwmgr.model import USERSPACE_DRIVERS, VF, PciAddress, VFState
 from hwmgr.pci import list_pfs, list_vfs
@@ -162,7 +162,7 @@ def _given(node: Node, pf: PF) -> Mapping[int, Given]:
     """Return what the desired state has given to VFs of a PF; a torn record tells nothing."""
     try:
         applied = ApplyRecords(node.state).read(pf.address)
-    except RecordTorn:
+    except StateError:
         return {}
     if applied is None or applied.boot_id != node.boot_id:
         return {}

@@ -78,12 +78,25 @@ def observe_pf(node: Node, address: str) -> PfNow:
         mtu=node.sysfs.read_int(f"{home}/mtu") if pf.ifname else None,
         up=None if flags is None else bool(flags & _UP),
         mac=node.sysfs.read_quiet(f"{home}/address") if pf.ifname else None,
-        eswitch_mode=node.devlink.eswitch_mode(address),
+        eswitch_mode=_eswitch_mode(node, pf),
         autoprobe=None if autoprobe is None else autoprobe.strip() == "1",
         vfs=tuple(_vf(node, info) for info in inventory(node, [pf]) if _exists(node, info)),
         drivers=frozenset(node.sysfs.names("bus/pci/drivers")),
         holder=_holder_of_pf(node, pf.address),
     )
+
+
+def _eswitch_mode(node: Node, pf: PF) -> str | None:
+    """Return what devlink says; a PF's netdev has a switch id in switchdev mode alone.
+
+    Only root may ask devlink (EPERM).
+    """
+    switch = node.sysfs.read_quiet(f"class/net/{pf.ifname}/phys_switch_id") if pf.ifname else None
+    try:
+        mode = node.devlink.eswitch_mode(pf.address)
+    except NetlinkError:
+        mode = "legacy"
+    return "switchdev" if switch else mode
 
 
 def _netdev(node: Node, pf: PF) -> Netdev | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -22,11 +23,14 @@ from hwmgr.errors import (
     HwmgrError,
     NetlinkError,
     PlanRefused,
+    StateError,
+    SysfsError,
     UndoIncomplete,
     WriteHangs,
 )
+from hwmgr.inventory import inventory
 from hwmgr.manager import Manager
-from hwmgr.model import AttachRequest, DpdkRequest, Kind, PciAddress, VFSettings
+from hwmgr.model import AttachRequest, DpdkRequest, Kind, PciAddress, VFSettings, VFState
 from hwmgr.pci import device_path, list_vfs
 from tests.fakes.devlink import FakeDevlink
 from tests.fakes.machine import Machine, build, replace_node
@@ -375,6 +379,41 @@ def test_netdevs_that_are_late_after_somebody_made_vfs(machine: Machine) -> None
     machine.udev.later = [lambda: None, machine.netlink.deliver]
     applying.apply(machine.node, desired, Manner(only_vfs=True))
     assert drivers(machine.node) == ["vfio-pci"] * 3
+
+
+def test_one_pf_that_fails_does_not_keep_the_others(machine: Machine) -> None:
+    machine.sim.add_nic(Nic(address="0000:03:00.0", ifname="eth3", vfs=0))
+    machine.sim.add_nic(Nic(address="0000:04:00.0", ifname="eth4", vfs=0))
+    desired = wanted({"numVfs": 2}, *({"match": {"name": f"eth{n}"}, "numVfs": 3} for n in (3, 4)))
+    machine.sim.fail(".*/0000:01:00.0/sriov_numvfs", errno.EIO)
+    with pytest.raises(SysfsError, match="sriov_numvfs"):
+        applying.apply(machine.node, desired, PLAIN)
+    machine.sim.fail(".*/0000:0[14]:00.0/sriov_numvfs", errno.EIO, 9)
+    desired = wanted({"numVfs": 2}, {"match": {"name": "eth4"}, "numVfs": 1})
+    with pytest.raises(ApplyIncomplete) as raised:
+        applying.apply(machine.node, desired, PLAIN)
+    assert len(raised.value.problems) == 2
+    assert len(list_vfs(machine.sim, PciAddress("0000:03:00.0"))) == 3
+
+
+def test_a_damaged_record_is_told_and_kept(machine: Machine) -> None:
+    applying.apply(machine.node, wanted({"numVfs": 4}), PLAIN)
+    for text in (b"{", b"[]", b'{"schema": 9}'):
+        machine.state.write_bytes(text, "applied", f"{PF}.json")
+        with pytest.raises(StateError, match=r"is damaged .* move it away"):
+            applying.apply(machine.node, wanted({"numVfs": 3}), PLAIN)
+        with pytest.raises(StateError, match="is damaged"):
+            reverting.revert(machine.node, PLAIN)
+        assert machine.state.read_bytes("applied", f"{PF}.json") == text
+        assert len(inventory(machine.node)) == 4
+
+
+def test_what_apply_gave_is_not_left_over(machine: Machine) -> None:
+    applying.apply(machine.node, wanted(EVERYTHING), PLAIN)
+    assert {info.state for info in inventory(machine.node)} == {VFState.FREE}
+    machine.sim.vf_side.put(PF, 3, replace(machine.sim.vf_side.get(PF)[3], vlan=9))
+    machine.sim.write("bus/pci/drivers/igb_uio/unbind", machine.nics[0].vf(4))
+    assert [i.state for i in inventory(machine.node)][3:5] == [VFState.DIRTY, VFState.BROKEN]
 
 
 def test_late_netdevs_are_waited_for(machine: Machine) -> None:
