@@ -87,10 +87,10 @@ def before_of(node: Node, vf: VF) -> Before:
 def plan_one(node: Node, entry: DesiredPf, now: PfNow, manner: Manner) -> Plan:
     """Return what makes one PF as desired, with what an unfinished apply has left in mind."""
     record = ApplyRecords(node.state).read(now.pf.address)
-    leftover = None
-    if record is not None and record.unprobed and record.boot_id == node.boot_id:
-        leftover = Leftover(record.before.autoprobe)
-    return plan_pf(entry, now, leftover=leftover, only_vfs=manner.only_vfs)
+    if record is None or record.boot_id != node.boot_id:
+        return plan_pf(entry, now, only_vfs=manner.only_vfs)
+    leftover = Leftover(record.before.autoprobe) if record.unprobed else None
+    return plan_pf(entry, now, leftover=leftover, given=record.given, only_vfs=manner.only_vfs)
 
 
 class PfApplication:

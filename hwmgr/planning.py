@@ -14,8 +14,9 @@ from hwmgr.changes import Change, Plan
 from hwmgr.vfplanning import VfPlanner
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
+    from hwmgr.applyrecord import Given
     from hwmgr.changes import Leftover
     from hwmgr.desired import Desired, DesiredPf, Selector
     from hwmgr.observed import PfNow, VfNow
@@ -47,10 +48,14 @@ def plan_pf(
     now: PfNow,
     *,
     leftover: Leftover | None = None,
+    given: Mapping[int, Given] | None = None,
     only_vfs: bool = False,
 ) -> Plan:
-    """Return what makes one PF as its entry wants it; ``only_vfs`` leaves the PF itself alone."""
-    return _Planner(entry, now, leftover, only_vfs).plan()
+    """Return what makes one PF as its entry wants it; ``only_vfs`` leaves the PF itself alone.
+
+    ``leftover`` and ``given`` are what an apply of this boot has left and given to VFs.
+    """
+    return _Planner(entry, now, leftover, given or {}, only_vfs).plan()
 
 
 def _matches(selector: Selector, now: PfNow) -> bool:
@@ -66,11 +71,17 @@ def _matches(selector: Selector, now: PfNow) -> bool:
 
 class _Planner:
     def __init__(
-        self, entry: DesiredPf, now: PfNow, leftover: Leftover | None, only_vfs: bool
+        self,
+        entry: DesiredPf,
+        now: PfNow,
+        leftover: Leftover | None,
+        given: Mapping[int, Given],
+        only_vfs: bool,
     ) -> None:
         self.entry = entry
         self.now = now
         self.leftover = leftover
+        self.given = given
         self.own = not (entry.externally_managed or only_vfs)
         self.only_vfs = only_vfs
         self.count = now.pf.num_vfs
@@ -164,7 +175,8 @@ class _Planner:
 
     def _vfs(self) -> Iterator[Change]:
         probes = self.leftover is not None and bool(self._final_autoprobe())
-        planner = VfPlanner(self.now, probes, self._refuse)
+        given = {} if self.remade else self.given
+        planner = VfPlanner(self.now, probes, given, self._refuse)
         known = {} if self.remade else {vf.vf.index: vf for vf in self.now.vfs}
         indices = sorted({i for g in self.entry.groups for i in g.indices} | set(known))
         for index in indices:

@@ -12,8 +12,9 @@ from hwmgr.driver import BIFURCATED_DRIVERS
 from hwmgr.model import USERSPACE_DRIVERS, VFSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Mapping
 
+    from hwmgr.applyrecord import Given
     from hwmgr.desired import VfGroup
     from hwmgr.observed import PfNow, VfNow
 
@@ -26,11 +27,13 @@ class VfPlanner:
     """Plans the VFs of one PF.
 
     ``refuse`` takes a path in the file and what is wrong there. ``probes``: an unfinished apply has
-    made VFs that are still to be offered to the drivers.
+    made VFs that are still to be offered to the drivers. ``given`` is what VFs got by apply: some
+    drivers take a setting and cannot tell of it.
     """
 
     now: PfNow
     probes: bool
+    given: Mapping[int, Given]
     refuse: Callable[[str, str], None]
 
     def changes(self, group: VfGroup, index: int, vf: VfNow | None) -> Iterator[Change]:
@@ -49,7 +52,7 @@ class VfPlanner:
             if vf.holder is None:
                 self.refuse(where, f"it says nothing of VF {index}; is its netdev here?")
             return
-        now = settings or NOTHING_KNOWN
+        now = self._known(index, settings or NOTHING_KNOWN)
         for name, change in vfsettings.steps(vfsettings.differences(now, wanted)):
             yield self._change(
                 index, vf, _NAMES.get(name, name), _shown(name, now), _shown(name, change), where,
@@ -58,6 +61,11 @@ class VfPlanner:
         pinned = wanted.mac is not None and now.mac == wanted.mac
         if vf is not None and pinned and vf.mac not in (None, wanted.mac):
             yield self._change(index, vf, "effectiveMac", vf.mac, wanted.mac, where)
+
+    def _known(self, index: int, settings: VFSettings) -> VFSettings:
+        gave = self.given[index].settings if index in self.given else NOTHING_KNOWN
+        names = [n for n in ("trust", "spoofchk", "link_state") if getattr(settings, n) is None]
+        return replace(settings, **{name: getattr(gave, name) for name in names})
 
     def _mtu(self, group: VfGroup, index: int, vf: VfNow | None) -> Iterator[Change]:
         goal = group.driver or (vf.driver if vf is not None else DEFAULT_DRIVER)

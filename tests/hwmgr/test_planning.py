@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from hwmgr.applyrecord import Given
 from hwmgr.changes import Leftover, Plan
 from hwmgr.desired import Desired, DesiredPf, Selector, VfGroup, numvfs_writes
 from hwmgr.model import PF, VF, PciAddress, VFSettings, VlanProto
@@ -180,6 +181,14 @@ def test_vfs_that_were_made_and_not_offered_yet() -> None:
     ]
     # Somebody who has unbound a VF by hand has done so on purpose.
     assert shown(plan_pf(wanted, now)) == [(0, "driver", None, "vfio-pci")]
+
+
+def test_a_driver_that_cannot_tell_what_it_took() -> None:
+    mute = vf(0, settings=replace(DEFAULTS, trust=None))
+    wanted = entry(group(0, settings=VFSettings(trust=True)))
+    assert shown(plan_pf(wanted, pf(vfs=(mute,)))) == [(0, "trust", None, True)]
+    given = {0: Given(settings=VFSettings(trust=True))}
+    assert plan_pf(wanted, pf(vfs=(mute,)), given=given).changes == ()
 
 
 @pytest.mark.parametrize(
