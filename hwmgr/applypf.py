@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, cast
 
 from hwmgr import pfsteps, vfsteps
 from hwmgr.applyrecord import ApplyRecord, ApplyRecords, ApplyStage, DoneStep
-from hwmgr.changes import PF_ATTRIBUTES, Leftover, Plan
+from hwmgr.changes import OFFER, Leftover, Plan
 from hwmgr.choose import Chosen, capture
-from hwmgr.desired import DEFAULT_DRIVER
 from hwmgr.errors import ApplyIncomplete, DeviceBusy, HwmgrError, PlanRefused, RecordTorn
 from hwmgr.model import USERSPACE_DRIVERS
 from hwmgr.observed import observe_pf
@@ -106,6 +105,7 @@ class PfApplication:
         self.records = ApplyRecords(node.state)
         self.record = self._opened(desired)
         self.done: list[Change] = []
+        self.offered: set[int | None] = set()
 
     def _opened(self, desired: Desired) -> ApplyRecord:
         found = self.records.read(self.address)
@@ -127,15 +127,19 @@ class PfApplication:
             now = observe_pf(self.node, self.address)
             plan = plan_one(self.node, self.entry, now, self.manner)
             refuse(plan, force=self.manner.force)
-            if not plan.changes:
+            # One that no driver wanted is not offered again.
+            changes = tuple(
+                c for c in plan.changes if c.why != OFFER or c.index not in self.offered
+            )
+            if not changes:
                 self._close()
                 return self.done
-            if plan.changes == last:
+            if changes == last:
                 break
-            last = plan.changes
-            # What a creation of VFs makes of the rest of the plan is seen when they are there.
-            own = [c for c in plan.changes if c.index is None and c.attribute in PF_ATTRIBUTES]
-            for change in own or plan.changes:
+            last = changes
+            # What a change of the PF makes of the rest of the plan is seen when it is done.
+            own = [c for c in changes if c.index is None]
+            for change in own or changes:
                 self._carry_out(change, now)
         raise ApplyIncomplete(
             [f"{_subject(c)}: {c.attribute} is {c.now} and does not become {c.then}" for c in last]
@@ -144,7 +148,8 @@ class PfApplication:
     def _close(self) -> None:
         if self.done or (self.record.steps and self.record.stage is not ApplyStage.APPLIED):
             steps = tuple(replace(step, done=True) for step in self.record.steps)
-            self._write(replace(self.record, stage=ApplyStage.APPLIED, steps=steps))
+            record = replace(self.record, stage=ApplyStage.APPLIED, steps=steps, unprobed=False)
+            self._write(record)
             self.node.checkpoint("apply.recorded")
 
     def _write(self, record: ApplyRecord) -> None:
@@ -237,8 +242,6 @@ class PfApplication:
             pfsteps.set_up(node, pf, up=bool(change.then))
         elif change.attribute == "autoprobe":
             pfsteps.set_autoprobe(node, pf, bool(change.then))
-            node.checkpoint("apply.autoprobe")
-            self._write(replace(self.record, unprobed=False))
         else:
             offered = self._offered_at_creation(now)
             if offered is not None and offered != now.autoprobe and change.then:
@@ -258,8 +261,9 @@ class PfApplication:
             vfsteps.reset_driver(node, vf)
         elif change.attribute == "mtu":
             vfsteps.set_mtu(node, vf, cast("int", change.then))
-        elif change.then == DEFAULT_DRIVER and self.record.unprobed and change.now is None:
+        elif change.why == OFFER:
             vfsteps.offer(node, vf)
+            self.offered.add(change.index)
         else:
             vfsteps.bind(node, vf, str(change.then))
 

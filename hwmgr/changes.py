@@ -9,7 +9,8 @@ if TYPE_CHECKING:
     from hwmgr.model import PciAddress, VFSettings
     from hwmgr.observed import VfNow
 
-PF_ATTRIBUTES = ("eswitchMode", "mtu", "up", "numVfs")
+OFFER = "made, and not offered to drivers yet"
+"""Why a VF that an apply has made is given to a driver that the file does not name."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -92,8 +92,6 @@ class _Planner:
 
     def plan(self) -> Plan:
         changes = [*(self._pf() if self.own else ()), *self._vfs()]
-        if self.own:
-            changes += self._autoprobe()
         if changes and self.now.holder is not None:
             self._refuse(self.entry.where, self.now.holder)
         if self.now.pf.ifname is None and any(
@@ -144,9 +142,13 @@ class _Planner:
             yield self._change("mtu", now.mtu, entry.mtu, f"{entry.where}.mtu")
         if entry.up is not None and entry.up != now.up:
             yield self._change("up", now.up, entry.up, f"{entry.where}.up")
-        wanted = entry.num_vfs
-        if wanted is None:
-            return
+        if entry.num_vfs is not None:
+            yield from self._number(entry.num_vfs, held)
+        # New VFs are there without drivers by now, and none takes them while this is off.
+        yield from self._autoprobe()
+
+    def _number(self, wanted: int, held: tuple[VfNow, ...]) -> Iterator[Change]:
+        entry, now = self.entry, self.now
         if wanted > now.pf.total_vfs:
             what = f"it can have {now.pf.total_vfs} VFs, not {wanted}"
             self._refuse(f"{entry.where}.numVfs", what)
@@ -174,9 +176,10 @@ class _Planner:
         return self.now.autoprobe
 
     def _vfs(self) -> Iterator[Change]:
-        probes = self.leftover is not None and bool(self._final_autoprobe())
+        final = self._final_autoprobe()
+        probes = self.leftover is not None and bool(final)
         given = {} if self.remade else self.given
-        planner = VfPlanner(self.now, probes, given, self._refuse)
+        planner = VfPlanner(self.now, probes, final is False, given, self._refuse)
         known = {} if self.remade else {vf.vf.index: vf for vf in self.now.vfs}
         indices = sorted({i for g in self.entry.groups for i in g.indices} | set(known))
         for index in indices:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hwmgr import vfsettings
-from hwmgr.changes import Change
+from hwmgr.changes import OFFER, Change
 from hwmgr.desired import DEFAULT_DRIVER, NO_DRIVER, MacPolicy, stable_mac
 from hwmgr.driver import BIFURCATED_DRIVERS
 from hwmgr.model import USERSPACE_DRIVERS, VFSettings
@@ -27,12 +27,14 @@ class VfPlanner:
     """Plans the VFs of one PF.
 
     ``refuse`` takes a path in the file and what is wrong there. ``probes``: an unfinished apply has
-    made VFs that are still to be offered to the drivers. ``given`` is what VFs got by apply: some
+    made VFs that are still to be offered to the drivers. ``probing_off``: VFs are not to be probed.
+    ``given`` is what VFs got by apply: some
     drivers take a setting and cannot tell of it.
     """
 
     now: PfNow
     probes: bool
+    probing_off: bool
     given: Mapping[int, Given]
     refuse: Callable[[str, str], None]
 
@@ -110,11 +112,13 @@ class VfPlanner:
     def probing(self, index: int, vf: VfNow) -> Iterator[Change]:
         """Yield the offer of a VF that an apply made and that no driver was offered yet."""
         if self.probes and vf.driver is None:
-            why = "made, and not offered to drivers yet"
-            yield self._change(index, vf, "driver", None, DEFAULT_DRIVER, why)
+            yield self._change(index, vf, "driver", None, DEFAULT_DRIVER, OFFER)
 
     def _check_driver(self, group: VfGroup, vf: VfNow | None) -> None:
         wanted, where = group.driver, f"{group.where}.driver"
+        if wanted == DEFAULT_DRIVER and self.probing_off:
+            # The kernel has a driver take a VF then by driver_override alone (pci_device_probe()).
+            self.refuse(where, "with autoprobe off no driver takes a VF by itself; name the driver")
         if wanted in (None, DEFAULT_DRIVER, NO_DRIVER):
             return
         if wanted not in self.now.drivers:

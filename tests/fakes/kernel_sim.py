@@ -211,6 +211,8 @@ class KernelSim(Sysfs):
         code, after = self._fault(f"probe/{driver}/{address}")
         if code and not after:
             return code
+        if self._is_kept_from_drivers(address):
+            return errno.ENODEV
         group = self.link_name(device_path(address, "iommu_group"))
         if driver == "vfio-pci":
             unsafe = self.read("module/vfio/parameters/enable_unsafe_noiommu_mode")
@@ -230,6 +232,13 @@ class KernelSim(Sysfs):
         if driver not in USERSPACE:
             self.netdevs.born(address)
         return 0
+
+    def _is_kept_from_drivers(self, address: str) -> bool:
+        """Tell whether only driver_override gives a VF a driver (pci_device_can_probe())."""
+        pf = self.link_name(device_path(address, "physfn"))
+        if pf is None or self.read(device_path(pf, "sriov_drivers_autoprobe")) == "1":
+            return False
+        return parse_override(self.read(device_path(address, "driver_override"))) is None
 
     def _detach(self, address: str) -> None:
         driver = self._driver(address)

@@ -179,15 +179,26 @@ class _Heard:
 
 def test_autoprobe_off_leaves_vfs_without_a_driver(machine: Machine) -> None:
     before = machine.snapshot()
-    desired = wanted(
-        {"numVfs": 3, "autoprobe": False, "vfs": [{"range": "1", "driver": "default"}]}
-    )
+    group = {"range": "1", "driver": "igbvf"}
+    desired = wanted({"numVfs": 3, "autoprobe": False, "vfs": [group]})
     applying.apply(machine.node, desired, PLAIN)
     assert drivers(machine.node) == [None, "igbvf", None]
     assert machine.sim.read(device_path(PF, "sriov_drivers_autoprobe")) == "0"
     assert applying.make_plan(machine.node, desired, PLAIN).changes == ()
+    by_itself = wanted({"autoprobe": False, "vfs": [{"range": "1", "driver": "default"}]})
+    with pytest.raises(PlanRefused, match="with autoprobe off no driver takes a VF by itself"):
+        applying.apply(machine.node, by_itself, PLAIN)
     reverting.revert(machine.node, PLAIN)
     assert differences(before, machine.snapshot()) == {}
+
+
+def test_vfs_that_no_driver_wants_are_offered_once(machine: Machine) -> None:
+    machine.sim.write(device_path(PF, "sriov_numvfs"), "0")
+    machine.sim.fail("probe/igbvf/.*", errno.ENODEV, 99)
+    desired = wanted({"numVfs": 3, "vfs": [{"range": "0", "driver": "vfio-pci"}]})
+    applying.apply(machine.node, desired, PLAIN)
+    assert drivers(machine.node) == ["vfio-pci", None, None]
+    assert applying.apply(machine.node, desired, PLAIN) == []
 
 
 def test_drivers_there_and_back(machine: Machine) -> None:

@@ -103,10 +103,10 @@ def test_the_order_that_drivers_need() -> None:
         (None, "mtu", 1500, 9000),
         (None, "up", False, True),
         (None, "numVfs", 2, 4),
+        (None, "autoprobe", True, False),
         (0, "vlan", None, 5),
         (0, "trust", None, True),
         (0, "driver", None, "vfio-pci"),
-        (None, "autoprobe", True, False),
     ]
 
 
@@ -175,9 +175,9 @@ def test_vfs_that_were_made_and_not_offered_yet() -> None:
     wanted = entry(group(0, driver="vfio-pci"), num_vfs=2)
     plan = plan_pf(wanted, now, leftover=Leftover(autoprobe=True))
     assert shown(plan) == [
+        (None, "autoprobe", False, True),
         (0, "driver", None, "vfio-pci"),
         (1, "driver", None, "default"),
-        (None, "autoprobe", False, True),
     ]
     # Somebody who has unbound a VF by hand has done so on purpose.
     assert shown(plan_pf(wanted, now)) == [(0, "driver", None, "vfio-pci")]
