@@ -52,6 +52,21 @@ MIXED: dict[str, Any] = {
 }
 
 
+ANEW: dict[str, Any] = {
+    "match": {"address": PF},
+    "numVfs": 2,
+    "mtu": 2000,
+    "vfs": [{"range": "0", "driver": "vfio-pci", "mac": "stable", "vlan": 100}],
+}
+STAYING: dict[str, Any] = {
+    "match": {"address": PF},
+    "vfs": [
+        {"range": "1", "driver": "igb_uio", "spoofchk": False},
+        {"range": "2", "mac": "stable", "trust": True, "mtu": 1400},
+    ],
+}
+
+
 def desired(*entries: dict[str, Any]) -> Desired:
     return parse("desired.yaml", yaml.load(yaml.safe_dump({"pfs": list(entries)}), yaml.BaseLoader))
 
@@ -120,31 +135,34 @@ def test_from_seven_to_none_to_four_to_seven(as_before: dict[str, Any], tmp_path
     assert differences(as_before, snapshot()) == []
 
 
+@pytest.mark.parametrize("entry", [ANEW, STAYING], ids=["made anew", "staying"])
 def test_killed_at_every_step(
-    as_before: dict[str, Any], capsys: pytest.CaptureFixture[str]
+    as_before: dict[str, Any], capsys: pytest.CaptureFixture[str], entry: dict[str, Any]
 ) -> None:
-    wanted = desired(MIXED)
+    wanted = desired(entry)
     names = forked.names_of(lambda tell: apply(wanted, tell))
     reverts = forked.names_of(revert)
-    rows = []
+    wrong = []
     for number, name in enumerate(names, start=1):
         killed = forked.in_child(partial(apply, wanted, forked.killing_at(number)))
         assert killed == forked.KILLED, name
         cured = forked.in_child(partial(apply, wanted))
-        check_mixed()
         left = forked.in_child(lambda: _assert_nothing_to_do(wanted))
-        if number <= len(reverts):
-            dying = partial(revert, forked.killing_at(number))
-            assert forked.in_child(dying) == forked.KILLED
+        dying = reverts[number - 1] if number <= len(reverts) else None
+        if dying is not None:
+            end = forked.in_child(partial(revert, forked.killing_at(number)))
+            assert end == forked.KILLED, dying
         back = forked.in_child(revert)
-        rows.append((name, cured, left, back, differences(as_before, snapshot())))
-    with capsys.disabled():
-        print("\nkilled at, then apply, then revert (killed too, where it has as many steps)")
-        for name, cured, left, back, found in rows:
-            good = not (cured or left or back or found)
-            state = "as desired, then as before" if good else f"{cured, left, back, found}"
-            print(f"  {name:28} {state}")
-    assert [row for row in rows if row[1] or row[2] or row[3] or row[4]] == []
+        found = (cured, left, back, differences(as_before, snapshot()))
+        good = found == (0, 0, 0, [])
+        with capsys.disabled():
+            state = "as desired, then as before" if good else f"{found}"
+            print(
+                f"\n  {name:24} {'revert killed at ' + dying if dying else '':42} {state}", end=""
+            )
+        if not good:
+            wrong.append((name, dying, found))
+    assert wrong == []
 
 
 def _assert_nothing_to_do(wanted: Desired) -> None:
