@@ -172,6 +172,7 @@ class PfApplication:
                     self._act_on_vf(change)
             except HwmgrError as error:
                 error.add_note(f"at {text} ({change.why})")
+                error.add_note("applying again goes on, --revert goes back")
                 raise
             self.node.log(text)
             self.node.checkpoint(f"apply.did.{change.attribute}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import shutil
@@ -11,8 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hwmgr import cli_applyviews
+from hwmgr.applying import make_plan
+from hwmgr.applypf import Manner
 from hwmgr.cli import main
+from hwmgr.cli_output import Output, Screen, render
 from hwmgr.cli_session import Session
+from hwmgr.desiredfile import load
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, Kind, PciAddress
 from hwmgr.pci import list_vfs
@@ -56,10 +62,10 @@ def cli(machine: Machine, tmp_path: Path) -> Cli:
     return Cli(machine, tmp_path)
 
 
-def attach(machine: Machine, index: int) -> None:
+def attach(machine: Machine, index: int, ifname: str = "net1") -> None:
     request = AttachRequest(
         container_id=CONTAINER,
-        ifname="net1",
+        ifname=ifname,
         netns_path=machine.namespace().path,
         kind=Kind.VF,
         device=PciAddress(machine.nics[0].vf(index)),
@@ -113,6 +119,28 @@ def test_pods_in_the_way(cli: Cli) -> None:
     assert err.count("\n") == 1
     assert "--force" in err
     assert cli("apply", "--force", path)[0] == 0
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+def test_a_plan_fits_the_terminal(cli: Cli, width: int) -> None:
+    attach(cli.machine, 2)
+    attach(cli.machine, 3, "net2")
+    desired = load(cli.file("numVfs: 4, vfs: [{range: '1', mac: stable}]"), roots_alone=False)
+    plan = make_plan(cli.machine.node, desired, Manner())
+    rows = [cli_applyviews.change_row(c) for c in plan.changes]
+    text = render(rows, cli_applyviews.CHANGE_COLUMNS, Output.TABLE, Screen(width))
+    assert max(map(len, text.splitlines())) <= width
+    assert "default/web" in text
+    assert ("ADDRESS" in text) == (width > 80)
+    assert ("default/web net1, default/web net2" in text) == (width > 80)
+
+
+def test_a_driver_that_fails_is_one_line_with_what_to_do(cli: Cli) -> None:
+    cli.machine.sim.fail(".*/sriov_numvfs", errno.ENOMEM)
+    status, out, err = cli("apply", cli.file("numVfs: 4"))
+    assert (status, out, err.count("\n")) == (1, "", 1)
+    for text in ("sriov_numvfs", "pci=realloc", "eth1: numVfs 7 -> 4", "--revert goes back"):
+        assert text in err
 
 
 def test_what_the_file_cannot_have(cli: Cli) -> None:
