@@ -230,6 +230,11 @@ def test_new_vfs_are_unmanaged_from_the_start(as_before: dict[str, Any]) -> None
         ["hwmgr", "units", "--install", "--program", "/usr/bin/hwmgr"],
         check=True, capture_output=True, text=True,
     ).stdout.split()  # fmt: skip
+    # The rule starts nothing on a node that has no desired state.
+    os.makedirs("/etc/hwmgr", exist_ok=True)
+    with open("/etc/hwmgr/desired.yaml", "x") as file:
+        file.write("pfs: [{match: {name: none}, optional: true}]\n")
+    written.append(file.name)
     try:
         subprocess.run(["udevadm", "control", "--reload"], check=True)
         wanted = desired({"match": {"address": PF}, "numVfs": 3})
