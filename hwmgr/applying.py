@@ -10,8 +10,8 @@ from hwmgr.changes import Plan
 from hwmgr.errors import ApplyIncomplete, HwmgrError
 from hwmgr.model import USERSPACE_DRIVERS
 from hwmgr.observed import observe, observe_pf
+from hwmgr.patience import PatientSysfs
 from hwmgr.planning import matched
-from hwmgr.sysfs import PatientSysfs
 
 if TYPE_CHECKING:
     from hwmgr.applypf import Manner

@@ -129,6 +129,14 @@ class ApplyRecords:
             )
             raise StateError(path, 0, message) from error
 
+    def given(self, address: str, boot_id: str) -> Mapping[int, Given]:
+        """Return what apply gave to VFs of a PF in this boot; a damaged record tells nothing."""
+        try:
+            record = self.read(address)
+        except StateError:
+            return {}
+        return (record.given or {}) if record is not None and record.boot_id == boot_id else {}
+
     def write(self, record: ApplyRecord) -> None:
         """Write a record durably, in place of an older one."""
         self._state.write_json(_encode(record), _FOLDER, record.address + _SUFFIX)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hwmgr import claims
 from hwmgr.applyrecord import ApplyRecords
 from hwmgr.devicefiles import device_files
-from hwmgr.errors import NetlinkError, RecordTorn, StateError
+from hwmgr.errors import NetlinkError, RecordTorn
 from hwmgr.inuse import Namespaces, OpenFiles, routed_netdevs
 from hwmgr.model import USERSPACE_DRIVERS, VF, PciAddress, VFState
 from hwmgr.pci import list_pfs, list_vfs
@@ -17,7 +17,6 @@ from hwmgr.vfstate import Facts, HostNetdev, decide
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from hwmgr.applyrecord import Given
     from hwmgr.links import Links
     from hwmgr.model import PF, Record, VFSettings
     from hwmgr.node import Node
@@ -89,7 +88,7 @@ def inventory(node: Node, pfs: Iterable[PF] | None = None) -> list[VFInfo]:
         host = _Host(node, links)
         for pf in chosen:
             settings = _settings(links, pf)
-            given = _given(node, pf)
+            given = ApplyRecords(node.state).given(pf.address, node.boot_id)
             for vf in list_vfs(node.sysfs, pf.address):
                 facts = Facts(
                     vf=vf,
@@ -156,17 +155,6 @@ def _records(node: Node) -> tuple[dict[str, Record], dict[str, str]]:
         if record is not None:
             records[address] = record
     return records, torn
-
-
-def _given(node: Node, pf: PF) -> Mapping[int, Given]:
-    """Return what the desired state has given to VFs of a PF; a torn record tells nothing."""
-    try:
-        applied = ApplyRecords(node.state).read(pf.address)
-    except StateError:
-        return {}
-    if applied is None or applied.boot_id != node.boot_id:
-        return {}
-    return applied.given or {}
 
 
 def _live_claims(node: Node) -> dict[str, str]:

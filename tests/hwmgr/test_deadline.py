@@ -12,7 +12,8 @@ import pytest
 from hwmgr.deadline import within
 from hwmgr.devlink import KernelDevlink
 from hwmgr.errors import NetlinkError, SysfsError, WriteHangs
-from hwmgr.sysfs import PatientSysfs, Sysfs
+from hwmgr.patience import PatientSysfs
+from hwmgr.sysfs import Sysfs
 
 if TYPE_CHECKING:
     from pathlib import Path
