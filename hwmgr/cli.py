@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hwmgr import cli_complete
+from hwmgr.cli_apply import apply, plan, units
 from hwmgr.cli_devices import pf_app, vf_app
 from hwmgr.cli_map import vf_map
 from hwmgr.cli_options import OutputOption, session_of
@@ -32,6 +33,8 @@ _GROUP_EXAMPLES = """Examples:
   hwmgr vf show 0000:01:10.0 -o json
   hwmgr vf map
   hwmgr watch           (until Ctrl-C)
+  hwmgr plan desired.yaml
+  hwmgr apply desired.yaml
   hwmgr repair          (prints its plan)
   hwmgr repair --yes    (carries it out)
 """
@@ -46,6 +49,9 @@ vf_app.command("map", epilog="Example: hwmgr vf map --svg node.svg")(vf_map)
 app.add_typer(pf_app, name="pf")
 app.add_typer(vf_app, name="vf")
 app.add_typer(state_app, name="state")
+app.command("plan", epilog="Exit status 1: it would change something, or cannot be had.")(plan)
+app.command("apply", epilog="Example: hwmgr apply /etc/hwmgr/desired.yaml")(apply)
+app.command("units", epilog="Example: hwmgr units --install")(units)
 app.command(
     "repair", epilog="Exit status 1: something was found, or something could not be repaired."
 )(repair)

@@ -4,6 +4,7 @@
 
     HwmgrError
     ├── SysfsError          a read or write under /sys failed     (path, errno)
+    │   └── WriteHangs        … the driver does not come back   (seconds)
     ├── NetlinkError        the kernel refused a netlink request  (what, errno)
     ├── NamespaceError      a network namespace cannot be entered (path, errno)
     ├── RunError            a program could not be started        (path, errno)
@@ -26,6 +27,7 @@
 
 from __future__ import annotations
 
+from errno import ETIMEDOUT
 from os import strerror
 
 
@@ -44,6 +46,19 @@ class SysfsError(HwmgrError):
         super().__init__(f"cannot {action} {path}: {strerror(errno)}")
         self.path = path
         self.errno = errno
+
+
+class WriteHangs(SysfsError):
+    """A driver did not come back from a write within ``seconds``; it may still do it."""
+
+    def __init__(self, path: str, value: str, seconds: float) -> None:
+        super().__init__(f"write {value!r} to", path, ETIMEDOUT)
+        self.message = (
+            f"writing {value!r} to {path} hangs in the kernel for over {seconds:.0f} s;"
+            " see the kernel log for its driver"
+        )
+        self.args = (self.message,)
+        self.seconds = seconds
 
 
 class NetlinkError(HwmgrError):
@@ -185,6 +200,22 @@ class ConfigError(HwmgrError):
     def __init__(self, path: str, problems: list[str]) -> None:
         super().__init__(f"{path}: " + "; ".join(problems))
         self.path = path
+        self.problems = problems
+
+
+class PlanRefused(HwmgrError):
+    """What is desired cannot be had, or would hit somebody; nothing has been touched."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class ApplyIncomplete(HwmgrError):
+    """Changes were made and the hardware does not show them; applying again goes on."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("not as desired: " + "; ".join(problems))
         self.problems = problems
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from hwmgr import claims
+from hwmgr.applyrecord import ApplyRecords
 from hwmgr.devicefiles import device_files
 from hwmgr.errors import NetlinkError, RecordTorn
 from hwmgr.inuse import Namespaces, OpenFiles, routed_netdevs
@@ -100,8 +101,10 @@ def inventory(node: Node, pfs: Iterable[PF] | None = None) -> list[VFInfo]:
         for pf, vfs in chosen:
             known.add(pf.address)
             settings = host.settings(pf) if vfs else {}
+            given = ApplyRecords(node.state).given(pf.address, node.boot_id)
             for vf in vfs:
                 facts = _facts(node, host, kept, vf, settings.get(vf.index))
+                facts = replace(facts, given=given[vf.index]) if vf.index in given else facts
                 state, reason = decide(facts)
                 record = facts.record or facts.pf_record
                 found.append(VFInfo(vf, pf.ifname, facts.settings, record, state, reason))

@@ -130,9 +130,6 @@ def _decode(value: dict[str, Any]) -> Record:
         raise ValueError(f"schema {schema}, this version knows {SCHEMA}")
     owner = dict(fields["owner"])
     owner["netns"] = NetnsIdentity(**owner["netns"])
-    before = dict(fields["before"])
-    before["settings"] = _settings(before["settings"])
-    before["netdevs"] = tuple(_netdev(n) for n in before["netdevs"])
     return Record(
         **{
             **fields,
@@ -141,14 +138,23 @@ def _decode(value: dict[str, Any]) -> Record:
             "kind": Kind(fields["kind"]),
             "stage": Stage(fields["stage"]),
             "owner": Owner(**owner),
-            "before": Before(**before),
-            "settings": _settings(fields["settings"]) or VFSettings(),
+            "before": decode_before(fields["before"]),
+            "settings": decode_settings(fields["settings"]) or VFSettings(),
             "saved_files": tuple(fields["saved_files"]),
         }
     )
 
 
-def _settings(value: dict[str, Any] | None) -> VFSettings | None:
+def decode_before(value: dict[str, Any]) -> Before:
+    """Return JSON data as what a function was; raises KeyError, TypeError, ValueError."""
+    fields = dict(value)
+    fields["settings"] = decode_settings(fields["settings"])
+    fields["netdevs"] = tuple(_netdev(n) for n in fields["netdevs"])
+    return Before(**fields)
+
+
+def decode_settings(value: dict[str, Any] | None) -> VFSettings | None:
+    """Return JSON data as settings of a VF; raises KeyError, TypeError, ValueError."""
     if value is None:
         return None
     fields = dict(value)

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from hwmgr.devbind import DISTRIBUTION_TOOLS
+from hwmgr.devlink import NoDevlink
 from hwmgr.journal import Journal
 from hwmgr.locks import Locks
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from hwmgr.devlink import Devlink
     from hwmgr.links import Netlink
     from hwmgr.run import Runner
     from hwmgr.store import StateDir
@@ -44,6 +46,7 @@ class Node:
     log: Callable[[str], None] = _nowhere
     proc: str = "/proc"
     dev: str = "/dev"
+    devlink: Devlink = field(default_factory=NoDevlink)
     journal: Journal = field(init=False)
     locks: Locks = field(init=False)
 
@@ -70,6 +73,7 @@ def real_node(
 
     ``netlink`` is for a process that makes many of them, and keeps one that is warm.
     """
+    from hwmgr.devlink import KernelDevlink
     from hwmgr.netlink import KernelNetlink
     from hwmgr.run import KernelRunner
     from hwmgr.store import StateDir
@@ -85,4 +89,6 @@ def real_node(
         boot_id=read_boot_id(),
         dpdk_tools=dpdk_tools,
         log=log,
+        # A tree elsewhere has addresses that mean something else to this kernel.
+        devlink=KernelDevlink() if sysfs_root == "/sys" else NoDevlink(),
     )

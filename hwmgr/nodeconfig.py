@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from hwmgr import rootfile
 from hwmgr.devbind import DISTRIBUTION_TOOLS
 from hwmgr.errors import ConfigError
 
@@ -84,47 +84,11 @@ def load(env: Mapping[str, str]) -> NodeConfig:
     """
     path = env.get("HWMGR_CONFIG") or DEFAULT_PATH
     state_dir = env.get("HWMGR_STATE_DIR")
-    text = _read(path)
-    values = {} if text is None else _check(path, _parse(path, text))
+    text = rootfile.read(path)
+    values = {} if text is None else _check(path, rootfile.mapping(path, text))
     if state_dir:
         values["state_dir"] = state_dir
     return NodeConfig(**values)
-
-
-def _read(path: str) -> bytes | None:
-    """Return the file's content, None when it is absent.
-
-    It names programs that run as root, so it must be root's alone.
-    """
-    try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise ConfigError(path, [error.strerror or str(error)]) from error
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
-            raise ConfigError(path, ["it is not a file"])
-        if status.st_uid != 0 or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-            raise ConfigError(path, [f"not root's alone; run: chown root {path}; chmod 644 {path}"])
-        return os.read(fd, status.st_size)
-    finally:
-        os.close(fd)
-
-
-def _parse(path: str, text: bytes) -> dict[str, Any]:
-    import yaml
-
-    try:
-        value = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(path, ["it is not YAML: " + " ".join(str(error).split())]) from error
-    if value is None:
-        return {}
-    if not isinstance(value, dict):
-        raise ConfigError(path, ["the top level must be keys with values"])
-    return value
 
 
 def _check(path: str, value: dict[str, Any]) -> dict[str, Any]:

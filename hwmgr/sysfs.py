@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 
-from hwmgr.errors import SysfsError
+from hwmgr.deadline import within
+from hwmgr.errors import SysfsError, WriteHangs
 
 # An attribute is a page at most (Documentation/filesystems/sysfs.rst), 64 KiB on some machines.
 _LONGEST = 65536
@@ -56,6 +57,25 @@ class Sysfs:
                 os.close(fd)
         except OSError as error:
             raise SysfsError(f"write {value!r} to", full, error.errno or 0) from error
+
+    def write_within(self, path: str, value: str, seconds: float) -> None:
+        """Write an attribute whose driver may not come back from it, in a child process.
+
+        Raises WriteHangs when the write is not done after ``seconds``, SysfsError as write() does.
+        """
+
+        def work() -> int:
+            try:
+                self.write(path, value)
+            except SysfsError as error:
+                return error.errno
+            return 0
+
+        code = within(seconds, work)
+        if code is None:
+            raise WriteHangs(f"{self.root}/{path}", value, seconds)
+        if code:
+            raise SysfsError(f"write {value!r} to", f"{self.root}/{path}", code)
 
     def link_name(self, path: str) -> str | None:
         """Return the last part of a link's target (``driver``, ``iommu_group``, ``physfn``)."""

@@ -7,10 +7,19 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hwmgr.driver import BIFURCATED_DRIVERS
-from hwmgr.model import USERSPACE_DRIVERS, Kind, LinkState, Stage, VFState, describe
+from hwmgr.model import (
+    USERSPACE_DRIVERS,
+    Kind,
+    LinkState,
+    Stage,
+    VFSettings,
+    VFState,
+    describe,
+)
 
 if TYPE_CHECKING:
-    from hwmgr.model import VF, Record, VFSettings
+    from hwmgr.applyrecord import Given
+    from hwmgr.model import VF, Record
 
 # Names that a netdev has only when somebody gave it back badly: the kernel's dev%d when its own
 # name was taken on the host, sriov-cni of 2018's dev<ifindex>, our hw<ifindex>, multus' net<N>.
@@ -34,6 +43,7 @@ class Facts:
 
     ``torn`` is why its record cannot be read; ``same_boot`` and ``owner_alive`` are about the
     record, or about that of the PF (``pf_record``) when the PF has been given away as a whole.
+    ``given`` is what the desired state has made of it, which is not left over.
     ``claim`` is the namespace of a live claim file; ``holder`` names a process that has the device
     file open.
     """
@@ -48,6 +58,7 @@ class Facts:
     owner_alive: bool = False
     claim: str | None = None
     holder: str | None = None
+    given: Given | None = None
 
 
 def decide(facts: Facts) -> tuple[VFState, str]:
@@ -115,7 +126,8 @@ def _recorded(facts: Facts, record: Record) -> tuple[VFState, str]:
 
 def _leftovers(facts: Facts) -> list[str]:
     vf, found = facts.vf, []
-    if vf.driver in USERSPACE_DRIVERS:
+    wanted = facts.given
+    if vf.driver in USERSPACE_DRIVERS and not (wanted and wanted.driver == vf.driver):
         found.append(f"driver {vf.driver}")
     if vf.driver_override is not None:
         found.append(f"driver_override {vf.driver_override}")
@@ -124,20 +136,21 @@ def _leftovers(facts: Facts) -> list[str]:
             found.append(f"our mark on {netdev.name}")
         elif _LEFTOVER_NAME.match(netdev.name) and vf.driver not in BIFURCATED_DRIVERS:
             found.append(f"name {netdev.name}")
-    return found + _changed(facts.settings)
+    return found + _changed(facts.settings, wanted.settings if wanted else VFSettings())
 
 
-def _changed(settings: VFSettings | None) -> list[str]:
+def _changed(settings: VFSettings | None, wanted: VFSettings) -> list[str]:
     """Name the settings that no driver starts with; MAC and spoof check differ by driver."""
     if settings is None:
         return []
     found = []
-    if settings.vlan:
+    if settings.vlan and settings.vlan != wanted.vlan:
         found.append(f"VLAN {settings.vlan}")
-    if settings.min_rate or settings.max_rate:
+    rates = (settings.min_rate or 0, settings.max_rate or 0)
+    if rates not in ((0, 0), (wanted.min_rate or 0, wanted.max_rate or 0)):
         found.append(f"rate {settings.min_rate or 0}-{settings.max_rate or 0} Mbit/s")
-    if settings.trust:
+    if settings.trust and not wanted.trust:
         found.append("trust on")
-    if settings.link_state not in (None, LinkState.AUTO):
+    if settings.link_state not in (None, LinkState.AUTO, wanted.link_state):
         found.append(f"link state {settings.link_state}")
     return found

@@ -14,7 +14,7 @@ import re
 import shutil
 from typing import TYPE_CHECKING, Protocol
 
-from hwmgr.errors import SysfsError
+from hwmgr.errors import SysfsError, WriteHangs
 from hwmgr.pci import device_path, parse_override, virtfn_indices
 from hwmgr.sysfs import Sysfs
 from tests.fakes.tree import Nic, Tree
@@ -125,6 +125,15 @@ class KernelSim(Sysfs):
             if failed or code:
                 raise self._error(path, value, failed or code)
 
+    def write_within(self, path: str, value: str, seconds: float) -> None:
+        """See Sysfs.write_within: a write that is to fail with ETIMEDOUT is one that hangs."""
+        try:
+            self.write(path, value)
+        except SysfsError as error:
+            if error.errno == errno.ETIMEDOUT:
+                raise WriteHangs(f"{self.root}/{path}", value, seconds) from None
+            raise
+
     def _error(self, path: str, value: str, code: int) -> SysfsError:
         return SysfsError(f"write {value!r} to", f"{self.root}/{path}", code)
 
@@ -206,6 +215,8 @@ class KernelSim(Sysfs):
         code, after = self._fault(f"probe/{driver}/{address}")
         if code and not after:
             return code
+        if self._is_kept_from_drivers(address):
+            return errno.ENODEV
         group = self.link_name(device_path(address, "iommu_group"))
         if driver == "vfio-pci":
             unsafe = self.read("module/vfio/parameters/enable_unsafe_noiommu_mode")
@@ -225,6 +236,13 @@ class KernelSim(Sysfs):
         if driver not in USERSPACE:
             self.netdevs.born(address)
         return 0
+
+    def _is_kept_from_drivers(self, address: str) -> bool:
+        """Tell whether only driver_override gives a VF a driver (pci_device_can_probe())."""
+        pf = self.link_name(device_path(address, "physfn"))
+        if pf is None or self.read(device_path(pf, "sriov_drivers_autoprobe")) == "1":
+            return False
+        return parse_override(self.read(device_path(address, "driver_override"))) is None
 
     def _detach(self, address: str) -> None:
         driver = self._driver(address)

@@ -79,6 +79,10 @@ class _Sysfs(Sysfs):
         self._life.effect(f"write {path}", lambda: SysfsError("write", path, errno.EIO))
         self._real.write(path, value)
 
+    def write_within(self, path: str, value: str, seconds: float) -> None:
+        self._life.effect(f"write {path}", lambda: SysfsError("write", path, errno.EIO))
+        self._real.write_within(path, value, seconds)
+
 
 class _State(StateDir):
     def __init__(self, root: str, life: Life) -> None:

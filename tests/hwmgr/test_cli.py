@@ -413,7 +413,7 @@ def test_completion(machine: Machine, words: list[str], offered: list[str]) -> N
 
 COMMANDS = [
     "pf list", "vf list", "vf show", "vf bind", "vf unbind", "vf map", "watch", "state list",
-    "state show", "repair",
+    "state show", "plan", "apply", "units", "repair",
 ]  # fmt: skip
 
 

@@ -22,15 +22,20 @@ if TYPE_CHECKING:
 KILLED = -signal.SIGKILL
 
 
-def node() -> Node:
-    """Return the lab's node."""
-    return real_node(dpdk_tools=("/usr/bin/dpdk-devbind.py",))
+def _nowhere(_name: str) -> None:
+    return
+
+
+def node(checkpoint: Callable[[str], None] = _nowhere) -> Node:
+    """Return the lab's node, with its crash points."""
+    made = real_node(dpdk_tools=("/usr/bin/dpdk-devbind.py",))
+    return replace(made, checkpoint=checkpoint)
 
 
 def plugin(checkpoint: Callable[[str], None]) -> SriovPlugin:
     """Return the sriov delegate on the lab's node, with its crash points."""
     env = {"PATH": os.environ["PATH"]}
-    return plugin_on(replace(node(), checkpoint=checkpoint), KernelRunner(), env, ("/var/lib/cni",))
+    return plugin_on(node(checkpoint), KernelRunner(), env, ("/var/lib/cni",))
 
 
 def in_child(work: Callable[[], None]) -> int:

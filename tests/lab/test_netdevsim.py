@@ -14,11 +14,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hwmgr import representor, vfsettings
+from hwmgr.devlink import KernelDevlink
 from hwmgr.errors import NetlinkError
 from hwmgr.model import LinkState, VFSettings, VlanProto
 from hwmgr.netlink import KernelNetlink
 from hwmgr.sysfs import Sysfs
 from tests.lab import bypyroute, forked
+from tests.lab.host_state import PFS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -72,6 +74,24 @@ def test_every_setting_there_and_back(pf_name: str) -> None:
         pinned = EVERYTHING.mac
         assert vfsettings.give_back(links, pf.index, 2, before[2], pinned) == []
         assert links.vf_settings(pf.index) == before
+
+
+def test_the_mode_of_an_embedded_switch(pf_name: str) -> None:
+    devlink = KernelDevlink()
+    assert devlink.eswitch_mode("netdevsim77", "netdevsim") == "legacy"
+    before = set(os.listdir("/sys/class/net"))
+    devlink.set_eswitch_mode("netdevsim77", "switchdev", 30, "netdevsim")
+    assert devlink.eswitch_mode("netdevsim77", "netdevsim") == "switchdev"
+    assert len(set(os.listdir("/sys/class/net")) - before) == 4
+    devlink.set_eswitch_mode("netdevsim77", "legacy", 30, "netdevsim")
+    assert devlink.eswitch_mode("netdevsim77", "netdevsim") == "legacy"
+    assert pf_name in os.listdir("/sys/class/net")
+
+
+def test_the_82576_has_no_embedded_switch() -> None:
+    assert KernelDevlink().eswitch_mode(PFS[0]) is None
+    with pytest.raises(NetlinkError, match="set eswitch mode switchdev"):
+        KernelDevlink().set_eswitch_mode(PFS[0], "switchdev", 30)
 
 
 @pytest.mark.parametrize("proto", [VlanProto.DOT1Q, VlanProto.DOT1AD])

@@ -1,0 +1,117 @@
+"""Apply: make the node as a file has it; plan: say what that would change."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hwmgr.applypf import PfApplication, plan_one, refuse
+from hwmgr.changes import Plan
+from hwmgr.errors import ApplyIncomplete, HwmgrError
+from hwmgr.model import USERSPACE_DRIVERS
+from hwmgr.observed import observe, observe_pf
+from hwmgr.patience import PatientSysfs
+from hwmgr.planning import matched
+
+if TYPE_CHECKING:
+    from hwmgr.applypf import Manner
+    from hwmgr.changes import Change
+    from hwmgr.desired import Desired
+    from hwmgr.node import Node
+    from hwmgr.observed import PfNow
+
+_NETDEVS_SECONDS = 10.0
+_NO_NETDEV = (None, *USERSPACE_DRIVERS)
+
+
+def make_plan(node: Node, desired: Desired, manner: Manner) -> Plan:
+    """Return what apply would do, touching nothing."""
+    pfs = observe(node)
+    entries, problems = matched(desired, pfs)
+    changes: list[Change] = []
+    for now in pfs:
+        entry = entries.get(now.pf.address)
+        if entry is None or manner.pf not in (None, now.pf.address):
+            continue
+        found = plan_one(node, entry, now, manner)
+        changes += found.changes
+        problems += found.problems
+    return Plan(tuple(changes), tuple(problems))
+
+
+def apply(node: Node, desired: Desired, manner: Manner) -> list[Change]:
+    """Make the node as desired; return the changes made, [] when it was so already.
+
+    Raises PlanRefused and DeviceBusy before anything is touched, ApplyIncomplete and what the
+    hardware answers once every PF has been tried. Whatever ends it, applying again goes on and
+    ``revert`` goes back.
+    """
+    node = patient(node, manner.write_seconds)
+    entries, problems = matched(desired, observe(node))
+    if manner.only_vfs:
+        # Somebody may be making these VFs right now; what stands in the way shows under the lock.
+        refuse(Plan((), tuple(problems)), force=False)
+    else:
+        refuse(make_plan(node, desired, manner), force=manner.force)
+    done: list[Change] = []
+    failed: list[HwmgrError] = []
+    for address, entry in entries.items():
+        if manner.pf not in (None, address):
+            continue
+        try:
+            with node.locks.pf(address):
+                if manner.only_vfs:
+                    _await_netdevs(node, address)
+                done += PfApplication(node, desired, entry, address, manner).apply()
+        except HwmgrError as error:
+            failed.append(error)
+    if len(failed) > 1:
+        raise ApplyIncomplete(
+            ["; ".join([e.message, *getattr(e, "__notes__", ())]) for e in failed]
+        ) from failed[0]
+    if failed:
+        raise failed[0]
+    return done
+
+
+def await_pfs(node: Node, desired: Desired, seconds: float) -> None:
+    """Wait until every entry has a PF and udevd has named it; what is missing apply() says."""
+
+    def there() -> bool | None:
+        pfs = observe(node)
+        entries, problems = matched(desired, pfs)
+        named = all(
+            pf.pf.ifname is not None and _settled(node, pf)
+            for pf in pfs
+            if pf.pf.address in entries
+        )
+        return True if named and not problems else None
+
+    node.udev.wait(there, seconds)
+
+
+def _await_netdevs(node: Node, address: str) -> None:
+    """Wait for the netdevs of VFs that somebody has just made: theirs come after the VFs.
+
+    One that is in another namespace, without a record of ours, is waited for in vain.
+    """
+
+    def there() -> bool | None:
+        late = [
+            vf
+            for vf in observe_pf(node, address).vfs
+            if vf.record is None and not vf.vf.netdevs and vf.driver not in _NO_NETDEV
+        ]
+        return None if late else True
+
+    node.udev.wait(there, _NETDEVS_SECONDS)
+
+
+def patient(node: Node, seconds: float) -> Node:
+    """Return the node with a deadline for each write to sysfs."""
+    return replace(node, sysfs=PatientSysfs(node.sysfs, seconds))
+
+
+def _settled(node: Node, now: PfNow) -> bool:
+    index = node.sysfs.read_int(f"class/net/{now.pf.ifname}/ifindex")
+    return index is None or node.udev.settled(index)

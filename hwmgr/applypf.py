@@ -1,0 +1,274 @@
+"""Apply to one PF: one recorded change after the other, until there is nothing to do."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, cast
+
+from hwmgr import pfsteps, vfsteps
+from hwmgr.applyrecord import ApplyRecord, ApplyRecords, ApplyStage, DoneStep
+from hwmgr.changes import OFFER, Leftover, Plan
+from hwmgr.choose import Chosen, capture
+from hwmgr.errors import ApplyIncomplete, DeviceBusy, HwmgrError, PlanRefused, RecordTorn
+from hwmgr.model import USERSPACE_DRIVERS
+from hwmgr.observed import observe_pf
+from hwmgr.pci import find_pf, find_vf, list_vfs
+from hwmgr.planning import plan_pf
+from hwmgr.restore import give_up
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from contextlib import AbstractContextManager
+
+    from hwmgr.changes import Change
+    from hwmgr.desired import Desired, DesiredPf
+    from hwmgr.model import VF, Before
+    from hwmgr.node import Node
+    from hwmgr.observed import PfNow, VfNow
+
+# A driver with broken firmware can hang in sriov_numvfs, and one whose VF is open in unbind.
+WRITE_SECONDS = 120.0
+# The mode, the PF, its VFs, their netdevs, and a look at all of it; more never comes to an end.
+_PASSES = 6
+
+
+def _silently(_what: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How to apply. ``force`` takes VFs from those who have them; ``only_vfs`` leaves PFs alone;
+
+    ``pf`` is the address of the one PF that is meant. ``busy`` is entered around each change.
+    """
+
+    force: bool = False
+    only_vfs: bool = False
+    pf: str | None = None
+    write_seconds: float = WRITE_SECONDS
+    busy: Callable[[str], AbstractContextManager[None]] = _silently
+
+
+def refuse(plan: Plan, *, force: bool) -> None:
+    """Raise PlanRefused for what cannot be, DeviceBusy for VFs in use unless forced."""
+    if plan.problems:
+        raise PlanRefused(list(plan.problems))
+    if plan.hits and not force:
+        first = plan.hits[0]
+        who = "; ".join(f"{h.vf.address}: {h.holder}" for h in plan.hits[1:])
+        message = f"{first.holder}; {who + '; ' if who else ''}--force takes them away all the same"
+        raise DeviceBusy(first.vf.address, message, first.holder)
+
+
+def take_back(node: Node, holder: VfNow) -> None:
+    """End the attachment that has a VF, as its DEL would. Somebody without a record stays.
+
+    A record that is torn is set aside. Raises UndoIncomplete.
+    """
+    address = holder.vf.address
+    try:
+        record = node.journal.read(address)
+    except RecordTorn:
+        node.journal.set_aside(address)
+        return
+    if record is not None:
+        give_up(node, record)
+
+
+def before_of(node: Node, vf: VF) -> Before:
+    """Return a VF as it is, to be given back by ``revert``."""
+    pf = find_pf(node.sysfs, vf.pf_address)
+    return capture(node, Chosen(vf.address, pf, vf.index, vf.driver, vf.driver_override))
+
+
+def plan_one(node: Node, entry: DesiredPf, now: PfNow, manner: Manner) -> Plan:
+    """Return what makes one PF as desired, with what an unfinished apply has left in mind."""
+    record = ApplyRecords(node.state).read(now.pf.address)
+    if record is None or record.boot_id != node.boot_id:
+        return plan_pf(entry, now, only_vfs=manner.only_vfs)
+    leftover = Leftover(record.before.autoprobe) if record.unprobed else None
+    return plan_pf(entry, now, leftover=leftover, given=record.given, only_vfs=manner.only_vfs)
+
+
+class PfApplication:
+    """The application to one PF, whose lock is held."""
+
+    def __init__(
+        self, node: Node, desired: Desired, entry: DesiredPf, address: str, manner: Manner
+    ) -> None:
+        self.node = node
+        self.entry = entry
+        self.address = address
+        self.manner = manner
+        self.records = ApplyRecords(node.state)
+        self.record = self._opened(desired)
+        self.done: list[Change] = []
+        self.offered: set[int | None] = set()
+
+    def _opened(self, desired: Desired) -> ApplyRecord:
+        found = self.records.read(self.address)
+        if found is not None and found.boot_id == self.node.boot_id:
+            return found
+        # What an earlier boot had before it is nothing to go back to: the hardware has forgotten.
+        return ApplyRecord(
+            address=find_pf(self.node.sysfs, self.address).address,
+            boot_id=self.node.boot_id,
+            stage=ApplyStage.APPLYING,
+            source=desired.path,
+            since=self.node.clock(),
+        )
+
+    def apply(self) -> list[Change]:
+        """Change what differs until nothing does; return the changes. See applying.apply()."""
+        last: tuple[Change, ...] = ()
+        for _ in range(_PASSES):
+            now = observe_pf(self.node, self.address)
+            plan = plan_one(self.node, self.entry, now, self.manner)
+            refuse(plan, force=self.manner.force)
+            # One that no driver wanted is not offered again.
+            changes = tuple(
+                c for c in plan.changes if c.why != OFFER or c.index not in self.offered
+            )
+            if not changes:
+                self._close()
+                return self.done
+            if changes == last:
+                break
+            last = changes
+            # What a change of the PF makes of the rest of the plan is seen when it is done.
+            own = [c for c in changes if c.index is None]
+            for change in own or changes:
+                self._carry_out(change, now)
+        raise ApplyIncomplete(
+            [f"{_subject(c)}: {c.attribute} is {c.now} and does not become {c.then}" for c in last]
+        )
+
+    def _close(self) -> None:
+        if self.done or (self.record.steps and self.record.stage is not ApplyStage.APPLIED):
+            steps = tuple(replace(step, done=True) for step in self.record.steps)
+            record = replace(self.record, stage=ApplyStage.APPLIED, steps=steps, unprobed=False)
+            self._write(record)
+            self.node.checkpoint("apply.recorded")
+
+    def _write(self, record: ApplyRecord) -> None:
+        self.records.write(record)
+        self.record = record
+
+    def _carry_out(self, change: Change, now: PfNow) -> None:
+        text = f"{_subject(change)}: {change.attribute} {change.now} -> {change.then}"
+        with ExitStack() as locks:
+            locks.enter_context(self.manner.busy(text))
+            for vf in self._touched(change, now):
+                locks.enter_context(self.node.locks.function(vf.address))
+            for hit in change.hits:
+                take_back(self.node, hit)
+            self._intend(change, now)
+            try:
+                if change.index is None:
+                    self._act_on_pf(change, now)
+                else:
+                    self._act_on_vf(change)
+            except HwmgrError as error:
+                error.add_note(f"at {text} ({change.why})")
+                error.add_note("applying again goes on, --revert goes back")
+                raise
+            self.node.log(text)
+            self.node.checkpoint(f"apply.did.{change.attribute}")
+        self.done.append(change)
+
+    def _touched(self, change: Change, now: PfNow) -> list[VF]:
+        if change.index is not None:
+            return [find_vf(self.node.sysfs, change.address or "")]
+        remakes = change.attribute in ("numVfs", "eswitchMode")
+        return [vf.vf for vf in now.vfs] if remakes else []
+
+    def _intend(self, change: Change, now: PfNow) -> None:
+        """Write down what will be changed and what it is before, durably."""
+        fresh = not self.done
+        earlier = () if fresh else tuple(replace(s, done=True) for s in self.record.steps)
+        step = DoneStep(change.index, change.attribute, change.now, change.then)
+        record = replace(self.record, stage=ApplyStage.APPLYING, steps=(*earlier, step))
+        if change.index is not None:
+            vf = find_vf(self.node.sysfs, change.address or "")
+            record = record.keeping_vfs({vf.index: before_of(self.node, vf)})
+            given = record.gave(change.index)
+            if change.settings is not None:
+                given = given.with_settings(change.settings)
+            elif change.attribute == "driver":
+                given = replace(given, driver=str(change.then))
+            record = replace(record, given={**(record.given or {}), change.index: given})
+        elif change.attribute in ("numVfs", "eswitchMode"):
+            record = self._before_remaking(record, now, change)
+        elif change.attribute == "autoprobe":
+            record = record.keeping(autoprobe=now.autoprobe)
+        else:
+            record = record.keeping(**{change.attribute: change.now})
+        self._write(record)
+        self.node.checkpoint(f"apply.intended.{change.attribute}")
+
+    def _before_remaking(self, record: ApplyRecord, now: PfNow, change: Change) -> ApplyRecord:
+        there = list_vfs(self.node.sysfs, now.pf.address)
+        record = record.keeping_vfs({vf.index: before_of(self.node, vf) for vf in there})
+        record = replace(record.keeping(num_vfs=now.pf.num_vfs), given=None)
+        if change.attribute == "eswitchMode":
+            return record.keeping(eswitch_mode=change.now)
+        offered = self._offered_at_creation(now)
+        if offered == now.autoprobe:
+            return record
+        final = self.entry.autoprobe if self.entry.autoprobe is not None else now.autoprobe
+        record = record.keeping(autoprobe=now.autoprobe)
+        return replace(record, unprobed=record.unprobed or (not offered and bool(final)))
+
+    def _offered_at_creation(self, now: PfNow) -> bool | None:
+        """Tell whether drivers are to be offered the new VFs at once.
+
+        Not those that are meant for another driver or are set up first: a netdev that goes again
+        costs time and has udevd and others look at it.
+        """
+        if now.autoprobe is None:
+            return None
+        if self.entry.shapes_vfs:
+            return False
+        return self.entry.autoprobe if self.entry.autoprobe is not None else now.autoprobe
+
+    def _act_on_pf(self, change: Change, now: PfNow) -> None:
+        node, pf = self.node, self.address
+        if change.attribute == "eswitchMode":
+            pfsteps.set_mode(node, pf, str(change.then), self.manner.write_seconds)
+        elif change.attribute == "mtu":
+            pfsteps.set_mtu(node, pf, cast("int", change.then))
+        elif change.attribute == "up":
+            pfsteps.set_up(node, pf, up=bool(change.then))
+        elif change.attribute == "autoprobe":
+            pfsteps.set_autoprobe(node, pf, bool(change.then))
+        else:
+            offered = self._offered_at_creation(now)
+            if offered is not None and offered != now.autoprobe and change.then:
+                pfsteps.set_autoprobe(node, pf, offered)
+                node.checkpoint("apply.autoprobe")
+            pfsteps.set_number(node, pf, cast("int", change.then), anew=True)
+            # Without its netdev a VF would look like one that somebody has in another namespace.
+            for vf in list_vfs(node.sysfs, now.pf.address):
+                if vf.driver not in USERSPACE_DRIVERS:
+                    vfsteps.await_netdev(node, vf)
+
+    def _act_on_vf(self, change: Change) -> None:
+        node, vf = self.node, find_vf(self.node.sysfs, change.address or "")
+        if change.settings is not None:
+            vfsteps.configure(node, vf, change.settings)
+        elif change.attribute == "effectiveMac":
+            vfsteps.reset_driver(node, vf)
+        elif change.attribute == "mtu":
+            vfsteps.set_mtu(node, vf, cast("int", change.then))
+        elif change.why == OFFER:
+            vfsteps.offer(node, vf)
+            self.offered.add(change.index)
+        else:
+            vfsteps.bind(node, vf, str(change.then))
+
+
+def _subject(change: Change) -> str:
+    where = change.pf_label if change.index is None else f"{change.pf_label} VF {change.index}"
+    return f"{where} ({change.address})" if change.address else where

@@ -1,0 +1,179 @@
+"""What apply did to a PF, and what was there before: a durable record, written before each change.
+
+The first "before" of an attribute stays until it has been reverted, however often is applied.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields, replace
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, cast
+
+from hwmgr.errors import RecordTorn, StateError
+from hwmgr.journal import decode_before, decode_settings
+from hwmgr.model import Before, PciAddress, VFSettings
+from hwmgr.pci import address_key, parse_address
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from hwmgr.store import StateDir
+
+SCHEMA = 1
+_FOLDER = "applied"
+_SUFFIX = ".json"
+
+
+class ApplyStage(StrEnum):
+    """How far it has come; written before the step it names."""
+
+    APPLYING = "applying"
+    APPLIED = "applied"
+    REVERTING = "reverting"
+
+
+@dataclass(frozen=True, slots=True)
+class PfBefore:
+    """A PF as it was; None: not touched. ``up`` and ``autoprobe`` are flags, ``mtu`` bytes."""
+
+    num_vfs: int | None = None
+    mtu: int | None = None
+    up: bool | None = None
+    eswitch_mode: str | None = None
+    autoprobe: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What apply gave to a VF: nothing that is left over, however unusual. None: left alone."""
+
+    driver: str | None = None
+    settings: VFSettings = field(default_factory=VFSettings)
+
+    def with_settings(self, change: VFSettings) -> Given:
+        """Return it with one more setting."""
+        new = {
+            f.name: value for f in fields(change) if (value := getattr(change, f.name)) is not None
+        }
+        return replace(self, settings=replace(self.settings, **new))
+
+
+@dataclass(frozen=True, slots=True)
+class DoneStep:
+    """One change: of the PF (``index`` None) or of a VF; ``done`` once the hardware shows it."""
+
+    index: int | None
+    attribute: str
+    now: object
+    then: object
+    done: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ApplyRecord:
+    """The record of one PF.
+
+    ``unprobed``: VFs were made that no driver has been offered yet. ``given`` is what VFs
+    got, by index. ``steps`` are those of the last apply that changed anything.
+    ``since`` is when the first of them was, in seconds since the epoch.
+    """
+
+    address: PciAddress
+    boot_id: str
+    stage: ApplyStage
+    source: str
+    since: float
+    before: PfBefore = PfBefore()
+    vfs: Mapping[int, Before] | None = None
+    given: Mapping[int, Given] | None = None
+    unprobed: bool = False
+    steps: tuple[DoneStep, ...] = ()
+
+    def gave(self, index: int) -> Given:
+        """Return what a VF has been given."""
+        return (self.given or {}).get(index, Given())
+
+    def keeping(self, **first: object) -> ApplyRecord:
+        """Return it with what the PF was, for the attributes that have no value yet."""
+        new = {k: v for k, v in first.items() if getattr(self.before, k) is None}
+        return replace(self, before=replace(self.before, **cast("dict[str, Any]", new)))
+
+    def keeping_vfs(self, found: Mapping[int, Before]) -> ApplyRecord:
+        """Return it with what VFs were, for those that have no value yet.
+
+        Once their number has been changed those that are there are our own.
+        """
+        if self.before.num_vfs is not None:
+            return self
+        return replace(self, vfs={**found, **(self.vfs or {})})
+
+
+class ApplyRecords:
+    """The apply records of one state directory; the caller has the lock of the PF."""
+
+    def __init__(self, state: StateDir) -> None:
+        self._state = state
+
+    def read(self, address: str) -> ApplyRecord | None:
+        """Return the record of a PF, None when nothing was applied; raises StateError."""
+        names = (_FOLDER, address + _SUFFIX)
+        try:
+            value = self._state.read_json(*names)
+            return None if value is None else _decode(cast("dict[str, Any]", value))
+        except (RecordTorn, KeyError, TypeError, ValueError, AttributeError) as error:
+            path = self._state.path(*names)
+            reason = error.reason if isinstance(error, RecordTorn) else repr(error)
+            message = (
+                f"record {path} is damaged ({reason}); move it away to apply without it,"
+                " which forgets what was there before"
+            )
+            raise StateError(path, 0, message) from error
+
+    def given(self, address: str, boot_id: str) -> Mapping[int, Given]:
+        """Return what apply gave to VFs of a PF in this boot; a damaged record tells nothing."""
+        try:
+            record = self.read(address)
+        except StateError:
+            return {}
+        return (record.given or {}) if record is not None and record.boot_id == boot_id else {}
+
+    def write(self, record: ApplyRecord) -> None:
+        """Write a record durably, in place of an older one."""
+        self._state.write_json(_encode(record), _FOLDER, record.address + _SUFFIX)
+
+    def remove(self, address: str) -> None:
+        """Strike a record durably."""
+        self._state.remove(_FOLDER, address + _SUFFIX)
+
+    def addresses(self) -> list[PciAddress]:
+        """Return the PFs that have a record, also those whose record is torn."""
+        names = [n for n in self._state.list(_FOLDER) if n.endswith(_SUFFIX)]
+        found = [parse_address(name.removesuffix(_SUFFIX)) for name in names]
+        return sorted((a for a in found if a is not None), key=address_key)
+
+
+def _encode(record: ApplyRecord) -> dict[str, object]:
+    return {**asdict(record), "schema": SCHEMA}
+
+
+def _decode(value: dict[str, Any]) -> ApplyRecord:
+    found = dict(value)
+    schema = found.pop("schema")
+    if schema != SCHEMA:
+        raise ValueError(f"schema {schema}, this version knows {SCHEMA}")
+    vfs, given = found["vfs"], found["given"]
+    return ApplyRecord(
+        **{
+            **found,
+            "address": PciAddress(found["address"]),
+            "stage": ApplyStage(found["stage"]),
+            "before": PfBefore(**found["before"]),
+            "vfs": None if vfs is None else {int(i): decode_before(b) for i, b in vfs.items()},
+            "given": None if given is None else {int(i): _given(g) for i, g in given.items()},
+            "steps": tuple(DoneStep(**step) for step in found["steps"]),
+        }
+    )
+
+
+def _given(value: dict[str, Any]) -> Given:
+    return Given(value["driver"], decode_settings(value["settings"]) or VFSettings())

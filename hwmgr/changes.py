@@ -1,0 +1,54 @@
+"""What a plan is made of: single changes, and whom they would hit. No I/O."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from hwmgr.model import PciAddress, VFSettings
+    from hwmgr.observed import VfNow
+
+OFFER = "made, and not offered to drivers yet"
+"""Why a VF that an apply has made is given to a driver that the file does not name."""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One attribute that would change; ``index`` and ``address`` are a VF's, None for the PF.
+
+    ``address`` is None too for a VF that does not exist yet. ``hits`` are the VFs in use that it
+    would take away from somebody. ``settings`` is what a PF's driver is to be told.
+    """
+
+    pf: PciAddress
+    pf_label: str
+    index: int | None
+    address: PciAddress | None
+    attribute: str
+    now: object
+    then: object
+    why: str
+    hits: tuple[VfNow, ...] = ()
+    settings: VFSettings | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Changes in order, and what stands in the way, in words."""
+
+    changes: tuple[Change, ...]
+    problems: tuple[str, ...]
+
+    @property
+    def hits(self) -> tuple[VfNow, ...]:
+        """The VFs in use that it would hit, each once."""
+        return tuple({hit.vf.address: hit for c in self.changes for hit in c.hits}.values())
+
+
+@dataclass(frozen=True, slots=True)
+class Leftover:
+    """What an unfinished apply left of a PF: it had switched probing off, which was ``autoprobe``
+    before, and has not offered the new VFs to drivers yet."""
+
+    autoprobe: bool | None = None

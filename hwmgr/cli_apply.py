@@ -1,0 +1,228 @@
+"""The commands ``hwmgr plan``, ``hwmgr apply`` and ``hwmgr units``."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from hwmgr import cli_applyviews, cli_complete
+from hwmgr.cli_options import OutputOption, session_of
+from hwmgr.cli_output import Output
+from hwmgr.errors import HwmgrError
+from hwmgr.pci import full_address
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hwmgr.applypf import Manner
+    from hwmgr.changes import Change, Plan
+    from hwmgr.cli_session import Session
+    from hwmgr.desired import Desired
+    from hwmgr.node import Node
+
+FileArgument = Annotated[
+    str | None, typer.Argument(metavar="FILE", help="The desired state, in YAML.")
+]
+PfOption = Annotated[
+    str | None,
+    typer.Option(
+        "--pf", metavar="NAME|ADDR", help="Only this PF.", autocompletion=cli_complete.pfs
+    ),
+]
+OnlyVfsOption = Annotated[
+    bool,
+    typer.Option("--only-vfs", help="Leave PFs and the number of VFs alone."),
+]
+
+
+def plan(
+    context: typer.Context,
+    file: FileArgument = None,
+    pf: PfOption = None,
+    only_vfs: OnlyVfsOption = False,
+    revert: Annotated[
+        bool, typer.Option("--revert", help="What 'apply --revert' would do.")
+    ] = False,
+    output: OutputOption = None,
+) -> None:
+    """Show what apply would change, and whose VFs it would take; touches nothing."""
+    from hwmgr.applying import make_plan
+    from hwmgr.reverting import plan_revert
+
+    _one_of(file, revert)
+    session = session_of(context)
+    node = session.node()
+    with session.busy("reading devices"):
+        manner = _manner(session, node, pf, only_vfs=only_vfs)
+        if file is None:
+            found = plan_revert(node, manner)
+        else:
+            found = make_plan(node, _desired(file, acting=False), manner)
+    _show(session, output, found.changes, found.problems, done=False)
+    for problem in found.problems:
+        session.complain(problem)
+    _say(session, found)
+    raise typer.Exit(1 if found.changes or found.problems else 0)
+
+
+def apply(
+    context: typer.Context,
+    file: FileArgument = None,
+    revert: Annotated[
+        bool, typer.Option("--revert", help="Give back what was before the first apply.")
+    ] = False,
+    force: Annotated[
+        bool, typer.Option("--force", help="Take VFs from the pods that have them.")
+    ] = False,
+    pf: PfOption = None,
+    only_vfs: OnlyVfsOption = False,
+    wait: Annotated[
+        float,
+        typer.Option(metavar="SECONDS", min=0, help="Wait at most so long for the PFs to appear."),
+    ] = 0.0,
+    write_timeout: Annotated[
+        float,
+        typer.Option(
+            metavar="SECONDS", min=1, help="When a driver that does not answer is given up."
+        ),
+    ] = 120.0,
+    output: OutputOption = None,
+) -> None:
+    """Make the node's PFs and VFs as a file has them; does nothing where they are so already.
+
+    Refused, before anything is touched, when it would take a VF from a pod.
+    """
+    from hwmgr import applying, reverting
+
+    _one_of(file, revert)
+    session = session_of(context)
+    node = session.node()
+    manner = _manner(session, node, pf, only_vfs=only_vfs, force=force, seconds=write_timeout)
+    if file is None:
+        done = reverting.revert(node, manner)
+    else:
+        desired = _desired(file, acting=True)
+        if wait:
+            with session.busy("waiting for the PFs"):
+                applying.await_pfs(node, desired, wait)
+        done = applying.apply(node, desired, manner)
+    _show(session, output, done, (), done=True)
+    if not done:
+        session.complain("nothing to do")
+
+
+def units(
+    context: typer.Context,
+    install: Annotated[
+        bool, typer.Option("--install", help="Write them; without this they are printed.")
+    ] = False,
+    root: Annotated[
+        str, typer.Option(metavar="DIR", help="Install below this folder instead of /.")
+    ] = "/",
+    program: Annotated[
+        str | None, typer.Option(metavar="PATH", help="The hwmgr that the units start.")
+    ] = None,
+    output: OutputOption = None,
+) -> None:
+    """Print or install what applies the desired state at boot and keeps others off VFs."""
+    from hwmgr.systemfiles import NEXT, system_files
+
+    session = session_of(context)
+    try:
+        found = system_files(program or _program())
+    except ValueError as error:
+        raise typer.BadParameter(f"{error}; give --program", param_hint="--program") from error
+    if install:
+        for one in found:
+            _write(root.rstrip("/") + one.path, one.text)
+        session.complain("next: " + "; ".join(NEXT))
+    form = output or session.output
+    if form in (Output.JSON, Output.YAML):
+        session.show([], [], form, data=[{"path": f.path, "text": f.text} for f in found])
+    elif install:
+        session.stdout.write("".join(f"{root.rstrip('/')}{f.path}\n" for f in found))
+    else:
+        session.stdout.write("\n".join(f"# --- {f.path}\n{f.text}" for f in found))
+
+
+def _one_of(file: str | None, revert: bool) -> None:
+    if (file is None) != revert:
+        message = "give a file or --revert" if file is None else "--revert takes no file"
+        raise typer.BadParameter(message, param_hint="FILE")
+
+
+def _manner(
+    session: Session,
+    node: Node,
+    pf: str | None,
+    *,
+    only_vfs: bool = False,
+    force: bool = False,
+    seconds: float = 120.0,
+) -> Manner:
+    from hwmgr.applypf import Manner
+    from hwmgr.pci import pf_named
+
+    address = None if pf is None else pf_named(node.sysfs, full_address(pf) or pf).address
+    return Manner(
+        force=force, only_vfs=only_vfs, pf=address, write_seconds=seconds, busy=session.busy
+    )
+
+
+def _desired(file: str, *, acting: bool) -> Desired:
+    from hwmgr.desiredfile import load
+
+    return load(file, roots_alone=acting)
+
+
+def _show(
+    session: Session,
+    output: Output | None,
+    changes: Sequence[Change],
+    problems: Sequence[str],
+    *,
+    done: bool,
+) -> None:
+    form = output or session.output
+    if form in (Output.TABLE, Output.WIDE) and not changes:
+        return
+    rows = [cli_applyviews.change_row(c) for c in changes]
+    data = cli_applyviews.outcome(changes, problems, done=done)
+    session.show(rows, cli_applyviews.CHANGE_COLUMNS, form, data=data)
+
+
+def _say(session: Session, found: Plan) -> None:
+    for hit in found.hits:
+        session.complain(f"takes {hit.vf.address} away: {hit.holder}")
+    if found.problems:
+        return
+    if not found.changes:
+        session.complain("nothing to do")
+    elif found.hits:
+        session.complain(f"{len(found.changes)} changes; apply needs --force")
+    else:
+        session.complain(f"{len(found.changes)} changes; 'hwmgr apply' makes them")
+
+
+def _program() -> str:
+    """Return the path of the hwmgr that runs now, as a unit can name it."""
+    started = sys.argv[0]
+    found = shutil.which("hwmgr") if os.path.basename(started) != "hwmgr" else started
+    return os.path.abspath(found) if found else "/usr/local/bin/hwmgr"
+
+
+def _write(path: str, text: str) -> None:
+    """Write a file of the system's by rename, so that nobody reads half of it."""
+    temporary = f"{path}.hwmgr-new"
+    try:
+        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
+        with open(temporary, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.chmod(temporary, 0o644)
+        os.rename(temporary, path)
+    except OSError as error:
+        raise HwmgrError(f"cannot write {path}: {error.strerror}") from error

@@ -1,0 +1,241 @@
+"""Revert: give PFs and VFs back what they had before the first apply, attribute by attribute.
+
+Nothing here depends on how far an apply or an earlier revert came: what is is compared with what
+was, and what differs is changed.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from hwmgr import pfsteps, vfsettings
+from hwmgr.applying import patient
+from hwmgr.applypf import before_of, refuse, take_back
+from hwmgr.applyrecord import ApplyRecords, ApplyStage
+from hwmgr.changes import Change, Plan
+from hwmgr.errors import HwmgrError, UndoIncomplete
+from hwmgr.model import Kind, NetnsIdentity, Owner, Record, Stage, VFSettings
+from hwmgr.observed import observe_pf
+from hwmgr.pci import device_path, list_vfs
+from hwmgr.restore import hardware
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hwmgr.applypf import Manner
+    from hwmgr.applyrecord import ApplyRecord
+    from hwmgr.model import VF, Before
+    from hwmgr.node import Node
+    from hwmgr.observed import PfNow
+
+_WHY = "as it was before apply"
+
+
+def plan_revert(node: Node, manner: Manner) -> Plan:
+    """Return what revert would change, touching nothing. A record of an earlier boot has none."""
+    changes: list[Change] = []
+    for address in _addresses(node, manner):
+        record = ApplyRecords(node.state).read(address)
+        if record is not None and _counts(node, record):
+            changes += _changes(node, record, observe_pf(node, address))
+    return Plan(tuple(changes), ())
+
+
+def revert(node: Node, manner: Manner) -> list[Change]:
+    """Give back what was before, and strike the records; return the changes made.
+
+    Raises DeviceBusy before anything is touched while VFs that it would change are in use (unless
+    forced), UndoIncomplete with what could not be given back; calling again goes on.
+    """
+    node = patient(node, manner.write_seconds)
+    refuse(plan_revert(node, manner), force=manner.force)
+    done: list[Change] = []
+    problems: list[str] = []
+    for address in _addresses(node, manner):
+        with node.locks.pf(address):
+            try:
+                done += _revert_pf(node, address, manner)
+            except UndoIncomplete as error:
+                problems += error.problems
+            except HwmgrError as error:
+                problems.append("; ".join([str(error), *getattr(error, "__notes__", ())]))
+    if problems:
+        raise UndoIncomplete("the node", problems)
+    return done
+
+
+def _addresses(node: Node, manner: Manner) -> list[str]:
+    return [a for a in ApplyRecords(node.state).addresses() if manner.pf in (None, a)]
+
+
+def _counts(node: Node, record: ApplyRecord) -> bool:
+    """Tell whether a record is of this boot and of a PF that is there: else nothing is to undo."""
+    return record.boot_id == node.boot_id and node.sysfs.exists(device_path(record.address))
+
+
+def _revert_pf(node: Node, address: str, manner: Manner) -> list[Change]:
+    records = ApplyRecords(node.state)
+    record = records.read(address)
+    if record is None:
+        return []
+    changes: list[Change] = []
+    if _counts(node, record):
+        now = observe_pf(node, address)
+        changes = _changes(node, record, now)
+        refuse(Plan(tuple(changes), ()), force=manner.force)
+        record = replace(record, stage=ApplyStage.REVERTING)
+        if record.vfs and _remakes(record, now):
+            # They are made without drivers, so that these find them as they were.
+            record = record.keeping(autoprobe=now.autoprobe)
+        records.write(record)
+        node.checkpoint("revert.intended")
+        with ExitStack() as held:
+            held.enter_context(manner.busy(f"reverting {now.label}"))
+            for vf in now.vfs:
+                held.enter_context(node.locks.function(vf.vf.address))
+            for change in changes:
+                for hit in change.hits:
+                    take_back(node, hit)
+            _pf(node, record, now)
+            problems = _vfs(node, record)
+            problems += _last(node, record)
+        if problems:
+            raise UndoIncomplete(address, problems)
+    records.remove(address)
+    node.checkpoint("revert.struck")
+    return changes
+
+
+def _remakes(record: ApplyRecord, now: PfNow) -> bool:
+    before = record.before
+    mode = before.eswitch_mode not in (None, now.eswitch_mode)
+    return mode or before.num_vfs not in (None, now.pf.num_vfs)
+
+
+def _pf(node: Node, record: ApplyRecord, now: PfNow) -> None:
+    before, pf = record.before, record.address
+    if before.eswitch_mode not in (None, now.eswitch_mode):
+        pfsteps.set_mode(node, pf, before.eswitch_mode or "legacy", pfsteps.VFS_SECONDS)
+    if before.mtu not in (None, now.mtu):
+        pfsteps.set_mtu(node, pf, before.mtu or 0)
+        node.checkpoint("revert.mtu")
+    if before.up and not now.up:
+        pfsteps.set_up(node, pf, up=True)
+        node.checkpoint("revert.up")
+    if before.num_vfs is not None and _remakes(record, now):
+        if record.vfs and now.autoprobe:
+            pfsteps.set_autoprobe(node, pf, wanted=False)
+            node.checkpoint("revert.autoprobe")
+        pfsteps.set_number(node, pf, before.num_vfs)
+
+
+def _vfs(node: Node, record: ApplyRecord) -> list[str]:
+    vfs = {vf.index: vf for vf in list_vfs(node.sysfs, record.address)}
+    problems = []
+    for index, before in sorted((record.vfs or {}).items()):
+        if index not in vfs:
+            problems.append(f"{record.address} has no VF {index} any more")
+            continue
+        held, unlike = hardware(node, _as_attachment(record, vfs[index], before))
+        problems += held + unlike
+    return problems
+
+
+def _last(node: Node, record: ApplyRecord) -> list[str]:
+    """Give back what has to wait for the VFs: a PF that is down refuses some of their settings."""
+    now = observe_pf(node, record.address)
+    before = record.before
+    if before.autoprobe not in (None, now.autoprobe):
+        pfsteps.set_autoprobe(node, record.address, bool(before.autoprobe))
+        node.checkpoint("revert.probing")
+    if before.up is False and now.up:
+        pfsteps.set_up(node, record.address, up=False)
+        node.checkpoint("revert.down")
+    after = observe_pf(node, record.address)
+    return [
+        f"{change.attribute} of {after.label} is {change.now}, it was {change.then}"
+        for change in _pf_changes(record, after)
+    ]
+
+
+def _as_attachment(record: ApplyRecord, vf: VF, before: Before) -> Record:
+    """Return what restore.hardware() takes: a VF whose driver, settings and netdevs may differ."""
+    nobody = Owner("", "", NetnsIdentity("", 0, 0), record.since)
+    mac = record.gave(vf.index).settings.mac
+    return Record(
+        address=vf.address,
+        kind=Kind.DPDK,
+        stage=Stage.DETACHING,
+        boot_id=record.boot_id,
+        owner=nobody,
+        pf_address=record.address,
+        pf_ifname=None,
+        index=vf.index,
+        before=before,
+        settings=VFSettings(mac=mac),
+    )
+
+
+def _changes(node: Node, record: ApplyRecord, now: PfNow) -> list[Change]:
+    found = list(_pf_changes(record, now))
+    remakes = any(c.attribute in ("numVfs", "eswitchMode") for c in found)
+    for vf in now.vfs:
+        before = (record.vfs or {}).get(vf.vf.index)
+        if before is None or remakes:
+            continue
+        # Who holds a VF would be given back what apply made of it, and no record would tell more.
+        hits = (vf,) if vf.holder is not None else ()
+        for attribute, is_now, was in _vf_differences(before, before_of(node, vf.vf)):
+            pf, address = now.pf.address, vf.vf.address
+            found.append(
+                Change(
+                    pf, now.label, vf.vf.index, address, attribute, is_now, was, _WHY, hits
+                )
+            )  # fmt: skip
+        if hits and not any(c.address == vf.vf.address for c in found):
+            found.append(
+                Change(
+                    now.pf.address, now.label, vf.vf.index, vf.vf.address, "owner", vf.holder, None,
+                    _WHY, hits,
+                )
+            )  # fmt: skip
+    return found
+
+
+def _pf_changes(record: ApplyRecord, now: PfNow) -> Iterator[Change]:
+    before = record.before
+    held = tuple(vf for vf in now.vfs if vf.holder is not None)
+    for attribute, was, is_now in (
+        ("eswitchMode", before.eswitch_mode, now.eswitch_mode),
+        ("mtu", before.mtu, now.mtu),
+        ("up", before.up, now.up),
+        ("numVfs", before.num_vfs, now.pf.num_vfs),
+        ("autoprobe", before.autoprobe, now.autoprobe),
+    ):
+        if was is not None and was != is_now:
+            hits = held if attribute in ("numVfs", "eswitchMode") else ()
+            pf = now.pf.address
+            yield Change(pf, now.label, None, None, attribute, is_now, was, _WHY, hits)
+
+
+def _vf_differences(before: Before, now: Before) -> Iterator[tuple[str, object, object]]:
+    for name, was, is_now in (
+        ("driver", before.driver, now.driver),
+        ("driverOverride", before.driver_override, now.driver_override),
+    ):
+        if was != is_now:
+            yield name, is_now, was
+    if before.settings is not None and now.settings is not None:
+        wanted = before.settings
+        if wanted.mac == vfsettings.NO_MAC:
+            wanted = replace(wanted, mac=None)
+        for name, change in vfsettings.steps(vfsettings.differences(now.settings, wanted)):
+            key = {"rate": "max_rate"}.get(name, name)
+            yield name, getattr(now.settings, key), getattr(change, key)
+    for was_netdev, now_netdev in zip(before.netdevs, now.netdevs, strict=False):
+        for name in ("name", "mac", "mtu", "up"):
+            was, is_now = getattr(was_netdev, name), getattr(now_netdev, name)
+            if was != is_now:
+                yield f"netdev {name}", is_now, was

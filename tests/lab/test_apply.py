@@ -1,0 +1,266 @@
+"""Desired state on real functions: had, had once, killed at every step, and taken back."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+import yaml
+
+from hwmgr import applying, reverting
+from hwmgr.applypf import Manner
+from hwmgr.desiredfile import parse
+from tests.lab import forked
+from tests.lab.cni import Pod, pod
+from tests.lab.host_state import (
+    DEVICES,
+    PFS,
+    announce_vfs,
+    differences,
+    driver_of,
+    ip,
+    netdev_of,
+    snapshot,
+    vf_info,
+    vfs_of,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from hwmgr.desired import Desired
+
+pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
+
+PF = PFS[0]
+PLAIN = Manner()
+MIXED: dict[str, Any] = {
+    "match": {"address": PF},
+    "numVfs": 4,
+    "mtu": 2000,
+    "up": True,
+    "vfs": [
+        {"range": "0", "driver": "vfio-pci", "mac": "stable", "vlan": 100, "qos": 3},
+        {"range": "1", "driver": "igb_uio", "spoofchk": False},
+        {"range": "2-3", "driver": "igbvf", "mtu": 1400, "trust": True, "mac": "stable"},
+    ],
+}
+
+
+ANEW: dict[str, Any] = {
+    "match": {"address": PF},
+    "numVfs": 2,
+    "mtu": 2000,
+    "vfs": [{"range": "0", "driver": "vfio-pci", "mac": "stable", "vlan": 100}],
+}
+STAYING: dict[str, Any] = {
+    "match": {"address": PF},
+    "vfs": [
+        {"range": "1", "driver": "igb_uio", "spoofchk": False},
+        {"range": "2", "mac": "stable", "trust": True, "mtu": 1400},
+    ],
+}
+
+
+def desired(*entries: dict[str, Any]) -> Desired:
+    return parse("desired.yaml", yaml.load(yaml.safe_dump({"pfs": list(entries)}), yaml.BaseLoader))
+
+
+def apply(wanted: Desired, checkpoint: Callable[[str], None] = lambda _: None) -> None:
+    applying.apply(forked.node(checkpoint), wanted, PLAIN)
+
+
+def revert(checkpoint: Callable[[str], None] = lambda _: None) -> None:
+    reverting.revert(forked.node(checkpoint), PLAIN)
+
+
+def hwmgr(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(["hwmgr", *words], check=False, capture_output=True, text=True)
+
+
+@pytest.fixture(autouse=True)
+def as_before() -> Iterator[dict[str, Any]]:
+    """Give the state before, and hold the test to it: whatever was applied must be reverted."""
+    for module in ("vfio-pci", "igb_uio"):
+        subprocess.run(["modprobe", module], check=True)
+    announce_vfs()
+    before = snapshot()
+    yield before
+    if differences(before, snapshot()):
+        assert forked.in_child(revert) == 0
+    assert differences(before, snapshot()) == []
+
+
+def check_mixed() -> None:
+    vfs = vfs_of(PF)
+    assert [driver_of(vf) for vf in vfs] == ["vfio-pci", "igb_uio", "igbvf", "igbvf"]
+    first, second, third = (vf_info(PF, index) for index in (0, 1, 2))
+    assert first["vlan_list"][0]["vlan"] == 100
+    assert first["vlan_list"][0]["qos"] == 3
+    assert second["spoofchk"] is False
+    assert third["trust"] is True
+    (link,) = ip("link", "show", netdev_of(vfs[2]))
+    assert (link["mtu"], link["address"]) == (1400, third["address"])
+    assert ip("link", "show", netdev_of(PF))[0]["mtu"] == 2000
+    with open(f"{DEVICES}/{PF}/sriov_drivers_autoprobe") as file:
+        assert file.read().strip() == "1"
+
+
+def test_from_seven_to_none_to_four_to_seven(as_before: dict[str, Any], tmp_path: Path) -> None:
+    for number in (0, 4, 7):
+        path = tmp_path / f"{number}.yaml"
+        entry = {**MIXED, "numVfs": number, "vfs": MIXED["vfs"][: 3 if number else 0]}
+        if not number:
+            del entry["vfs"]
+        path.write_text(yaml.safe_dump({"pfs": [entry]}))
+        planned = hwmgr("plan", str(path), "-o", "json")
+        assert planned.returncode == 1, planned.stderr
+        assert "numVfs" in [c["attribute"] for c in json.loads(planned.stdout)["changes"]]
+        applied = hwmgr("apply", str(path), "-o", "json")
+        assert applied.returncode == 0, applied.stderr
+        assert len(vfs_of(PF)) == number
+        again = hwmgr("apply", str(path), "-o", "json")
+        assert (again.returncode, json.loads(again.stdout)["changes"]) == (0, []), again.stderr
+        assert hwmgr("plan", str(path)).returncode == 0
+        if number == 4:
+            check_mixed()
+    assert [driver_of(vf) for vf in vfs_of(PF)][4:] == ["igbvf"] * 3
+    reverted = hwmgr("apply", "--revert")
+    assert reverted.returncode == 0, reverted.stderr
+    assert differences(as_before, snapshot()) == []
+
+
+@pytest.mark.parametrize("entry", [ANEW, STAYING], ids=["made anew", "staying"])
+def test_killed_at_every_step(
+    as_before: dict[str, Any], capsys: pytest.CaptureFixture[str], entry: dict[str, Any]
+) -> None:
+    wanted = desired(entry)
+    names = forked.names_of(lambda tell: apply(wanted, tell))
+    reverts = forked.names_of(revert)
+    wrong = []
+    for number, name in enumerate(names, start=1):
+        killed = forked.in_child(partial(apply, wanted, forked.killing_at(number)))
+        assert killed == forked.KILLED, name
+        cured = forked.in_child(partial(apply, wanted))
+        left = forked.in_child(lambda: _assert_nothing_to_do(wanted))
+        dying = reverts[number - 1] if number <= len(reverts) else None
+        if dying is not None:
+            end = forked.in_child(partial(revert, forked.killing_at(number)))
+            assert end == forked.KILLED, dying
+        back = forked.in_child(revert)
+        found = (cured, left, back, differences(as_before, snapshot()))
+        good = found == (0, 0, 0, [])
+        with capsys.disabled():
+            state = "as desired, then as before" if good else f"{found}"
+            print(
+                f"\n  {name:24} {'revert killed at ' + dying if dying else '':42} {state}", end=""
+            )
+        if not good:
+            wrong.append((name, dying, found))
+    assert wrong == []
+
+
+def _assert_nothing_to_do(wanted: Desired) -> None:
+    changes = applying.make_plan(forked.node(), wanted, PLAIN).changes
+    assert changes == ()
+
+
+def test_settings_of_vfs_that_stay(as_before: dict[str, Any]) -> None:
+    """Without a new number the same VFs get what is wanted, and give it back."""
+    group = {"range": "1-2", "vlan": 7, "trust": True, "spoofchk": False, "mtu": 1300}
+    mac = {"range": "4", "mac": ["02:00:00:00:0d:01"]}
+    rate = {"range": "5", "maxTxRate": 50}
+    wanted = desired({"match": {"address": PF}, "vfs": [group, mac, rate]})
+    assert forked.in_child(partial(apply, wanted)) == 0
+    assert ip("link", "show", netdev_of(vfs_of(PF)[4]))[0]["address"] == "02:00:00:00:0d:01"
+    assert vf_info(PF, 4)["address"] == "02:00:00:00:0d:01"
+    assert vf_info(PF, 5)["rate"]["max_tx"] == 50
+    assert forked.in_child(lambda: _assert_nothing_to_do(wanted)) == 0
+    assert forked.in_child(revert) == 0
+    assert differences(as_before, snapshot()) == []
+
+
+def test_a_pods_vf_stays(as_before: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "desired.yaml"
+    path.write_text(yaml.safe_dump({"pfs": [{**MIXED, "numVfs": 7}]}))
+    conf: dict[str, object] = {
+        "cniVersion": "1.0.0", "name": "apply", "type": "sriov", "deviceID": vfs_of(PF)[5],
+    }  # fmt: skip
+    with pod() as one:
+        assert forked.in_child(lambda: _attach(one, conf)) == 0
+        held = snapshot()
+        path.write_text(yaml.safe_dump({"pfs": [MIXED]}))
+        planned = hwmgr("plan", str(path), "-o", "json")
+        hits = [h["owner"]["containerId"] for h in json.loads(planned.stdout)["changes"][1]["hits"]]
+        assert hits == [one.container_id]
+        refused = hwmgr("apply", str(path))
+        assert refused.returncode == 1
+        assert one.container_id[:13] in refused.stderr
+        assert "--force" in refused.stderr
+        assert differences(held, snapshot()) == []
+        forced = hwmgr("apply", "--force", str(path))
+        assert forced.returncode == 0, forced.stderr
+        check_mixed()
+        assert forked.in_child(lambda: _detach(one, conf)) == 0
+        check_mixed()
+        assert forked.in_child(revert) == 0
+    assert differences(as_before, snapshot()) == []
+
+
+def _attach(one: Pod, conf: dict[str, object]) -> None:
+    forked.plugin(_nowhere).add(forked.call("ADD", conf, one.container_id, one.path))
+
+
+def _detach(one: Pod, conf: dict[str, object]) -> None:
+    forked.plugin(_nowhere).delete(forked.call("DEL", conf, one.container_id, one.path))
+
+
+def _nowhere(_name: str) -> None:
+    return
+
+
+def test_new_vfs_are_unmanaged_from_the_start(as_before: dict[str, Any]) -> None:
+    """The udev rule speaks of VFs and of nothing else, also of those that are made later."""
+    written = subprocess.run(
+        ["hwmgr", "units", "--install", "--program", "/usr/bin/hwmgr"],
+        check=True, capture_output=True, text=True,
+    ).stdout.split()  # fmt: skip
+    # The rule starts nothing on a node that has no desired state.
+    os.makedirs("/etc/hwmgr", exist_ok=True)
+    with open("/etc/hwmgr/desired.yaml", "x") as file:
+        file.write("pfs: [{match: {name: none}, optional: true}]\n")
+    written.append(file.name)
+    try:
+        subprocess.run(["udevadm", "control", "--reload"], check=True)
+        wanted = desired({"match": {"address": PF}, "numVfs": 3})
+        assert forked.in_child(partial(apply, wanted)) == 0
+        subprocess.run(["udevadm", "settle"], check=True)
+        for vf in vfs_of(PF):
+            found = _properties(netdev_of(vf))
+            assert found["NM_UNMANAGED"] == "1"
+            assert found["ID_NET_MANAGED_BY"] == "hwmgr"
+            assert found["HWMGR_VF"] == "1"
+        assert "NM_UNMANAGED" not in _properties(netdev_of(PF))
+        tried = subprocess.run(
+            ["udevadm", "test", "-a", "change", f"{DEVICES}/{PF}"],
+            check=False, capture_output=True, text=True,
+        )  # fmt: skip
+        assert f"hwmgr-vfs@{PF}.service" in tried.stdout + tried.stderr
+    finally:
+        for path in written:
+            os.unlink(path)
+        subprocess.run(["udevadm", "control", "--reload"], check=True)
+    assert forked.in_child(revert) == 0
+
+
+def _properties(ifname: str) -> dict[str, str]:
+    shown = subprocess.run(
+        ["udevadm", "info", "-q", "property", "-p", f"/sys/class/net/{ifname}"],
+        check=True, capture_output=True, text=True,
+    ).stdout  # fmt: skip
+    return dict(line.split("=", 1) for line in shown.splitlines())
