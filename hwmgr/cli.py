@@ -11,10 +11,11 @@ import typer
 
 from hwmgr import cli_complete
 from hwmgr.cli_devices import pf_app, vf_app
+from hwmgr.cli_doctor import doctor, repair
 from hwmgr.cli_options import OutputOption, session_of
 from hwmgr.cli_output import Output
 from hwmgr.cli_session import real_session
-from hwmgr.cli_state import repair, state_app
+from hwmgr.cli_state import state_app
 from hwmgr.cli_terminal import run_command
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ _GROUP_EXAMPLES = """Examples:
   hwmgr pf list
   hwmgr vf list --pf enp1s0 --state leaked -o wide
   hwmgr vf show 0000:01:10.0 -o json
+  hwmgr doctor          (says what is wrong, and why)
   hwmgr repair          (prints its plan)
   hwmgr repair --yes    (carries it out)
 """
@@ -41,6 +43,7 @@ app = typer.Typer(
 app.add_typer(pf_app, name="pf")
 app.add_typer(vf_app, name="vf")
 app.add_typer(state_app, name="state")
+app.command("doctor", epilog="Exit status 1: an error or a warning was found.")(doctor)
 app.command(
     "repair", epilog="Exit status 1: something was found, or something could not be repaired."
 )(repair)

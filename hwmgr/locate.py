@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import NamespaceError
+from hwmgr.holders import namespace_holders
 from hwmgr.netns import identity_of, open_namespace
 from hwmgr.pci import netdevs_of
 
@@ -81,7 +82,7 @@ def everywhere(
     """Give the places that hold netdevs of a function; their descriptors are open for the block.
 
     Looked through: our namespace, the owner's recorded path and ``hint`` if they still are that
-    namespace, any process or mount that holds it.
+    namespace, any process, mount or open descriptor that holds it.
     """
     with ExitStack() as open_files:
         places = []
@@ -89,6 +90,8 @@ def everywhere(
         if netdevs:
             places.append(Place(None, netdevs))
         fd = open_owner(node, owner, hint)
+        if fd is None:
+            fd = _by_holder(node, owner)
         if fd is not None:
             open_files.callback(os.close, fd)
             netdevs = inside(node, fd, address)
@@ -111,6 +114,22 @@ def open_owner(node: Node, owner: NetnsIdentity, hint: str | None = None) -> int
         except NamespaceError:
             continue
         if identity_of(path, fd).same_namespace(owner):
+            return fd
+        os.close(fd)
+    return None
+
+
+def _by_holder(node: Node, owner: NetnsIdentity) -> int | None:
+    """Open a namespace that nobody lives in, by a descriptor of some process or another's mount.
+
+    Such a namespace is no living owner's, so open_owner() does not look there.
+    """
+    for holder in namespace_holders(node.proc).get((owner.dev, owner.inode), ()):
+        try:
+            fd = open_namespace(holder.path)
+        except NamespaceError:
+            continue
+        if identity_of(holder.path, fd).same_namespace(owner):
             return fd
         os.close(fd)
     return None

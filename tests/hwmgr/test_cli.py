@@ -201,7 +201,8 @@ def test_repair_plans_and_then_acts(cli: Cli) -> None:
     (step,) = planned.json
     assert list(step) == ["id", "severity", "subject", "finding", "evidence", "repair"]
     assert (step["subject"], step["severity"], step["repair"]) == (VF, "error", "give back")
-    assert os.path.exists(step["evidence"])
+    assert step["id"] == "vf-leaked"
+    assert os.path.exists(step["evidence"][0]["source"])
     assert cli("vf", "list", "--state", "leaked", "-o", "json").json
     assert cli("repair", "--yes").status == 0
     assert cli("repair").status == 0

@@ -1,0 +1,94 @@
+"""Network namespaces other than ours, as facts for doctor: what holds each, what is in it."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from hwmgr.errors import HwmgrError, NamespaceError
+from hwmgr.holders import HeldBy, namespace_holders
+from hwmgr.netns import identity_of, open_namespace
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hwmgr.holders import Holder, NamespaceKey
+    from hwmgr.model import Netdev, Record
+    from hwmgr.node import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Space:
+    """A network namespace: by which path it was entered, what holds it, its netdevs.
+
+    ``holders`` is empty where nobody was looked for, since its recorded path leads into it.
+    """
+
+    key: NamespaceKey
+    path: str
+    holders: tuple[Holder, ...]
+    netdevs: tuple[Netdev, ...]
+
+    @property
+    def named(self) -> bool:
+        """Tell whether a path is kept for it: a mount, or the one in the record."""
+        return not self.holders or any(h.kind is HeldBy.MOUNT for h in self.holders)
+
+
+def of_owners(node: Node, records: Iterable[Record]) -> dict[NamespaceKey, Space]:
+    """Return the namespaces of living owners, each entered once by its recorded path."""
+    found: dict[NamespaceKey, Space] = {}
+    for record in records:
+        netns = record.owner.netns
+        key = (netns.dev, netns.inode)
+        if record.boot_id == node.boot_id and netns.path and key not in found:
+            space = _entered(node, netns.path, key, ())
+            if space is not None:
+                found[key] = space
+    return found
+
+
+def all_of_them(node: Node) -> dict[NamespaceKey, Space]:
+    """Return every namespace of the node that can be entered, with its holders, but ours."""
+    ours = _own_key()
+    found: dict[NamespaceKey, Space] = {}
+    for key, holders in namespace_holders(node.proc).items():
+        if key == ours:
+            continue
+        for holder in holders:
+            space = _entered(node, holder.path, key, holders)
+            if space is not None:
+                found[key] = space
+                break
+    return found
+
+
+def merged(
+    owners: dict[NamespaceKey, Space], scanned: dict[NamespaceKey, Space]
+) -> dict[NamespaceKey, Space]:
+    """Return both; one that an owner's path leads into stays a named one."""
+    return {**scanned, **owners}
+
+
+def _entered(node: Node, path: str, key: NamespaceKey, holders: tuple[Holder, ...]) -> Space | None:
+    try:
+        fd = open_namespace(path)
+    except NamespaceError:
+        return None
+    try:
+        there = identity_of(path, fd)
+        if (there.dev, there.inode) != key:
+            return None
+        with node.netlink.links(fd) as links:
+            return Space(key, path, holders, tuple(replace(n, addresses=()) for n in links.list()))
+    except HwmgrError as error:
+        node.log(f"{path}: {error}")
+        return None
+    finally:
+        os.close(fd)
+
+
+def _own_key() -> NamespaceKey:
+    status = os.stat("/proc/thread-self/ns/net")
+    return status.st_dev, status.st_ino
