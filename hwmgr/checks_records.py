@@ -31,7 +31,7 @@ def check(facts: Facts) -> Iterator[Finding]:
             found = _of_record(facts, file, record, by_address.get(record.address))
             if found is not None:
                 yield found
-            else:
+            elif record.owner.netns.path not in facts.unjudged:
                 yield from _claim_of(facts, file, record)
     named = {f.address for f in facts.state.files}
     for address, claim in facts.state.claims.items():

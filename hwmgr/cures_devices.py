@@ -13,23 +13,21 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwmgr import driver
-from hwmgr.checks_vfs import name_in, usual_spoofchk
-from hwmgr.cures_state import from_alias
-from hwmgr.errors import BindError, SysfsError
+from hwmgr.checks_vfs import name_in
+from hwmgr.cures_state import from_alias, plain_settings
+from hwmgr.errors import BindError, SysfsError, UndoIncomplete
 from hwmgr.inventory import inventory
 from hwmgr.locate import here
 from hwmgr.model import (
     USERSPACE_DRIVERS,
     Before,
     Kind,
-    LinkState,
     NetnsIdentity,
     Owner,
     PciAddress,
     Record,
     Stage,
     VFSettings,
-    VlanProto,
 )
 from hwmgr.pci import device_path, find_pf, find_vf, list_vfs
 from hwmgr.restore import give_up
@@ -56,22 +54,9 @@ def take_home(node: Node, finding: Finding) -> list[str]:
 def reset_settings(node: Node, finding: Finding) -> list[str]:
     """Set a VF's settings to what every driver starts with, the spoof check to its siblings'."""
     vf = find_vf(node.sysfs, finding.subject)
-    infos = inventory(node, [find_pf(node.sysfs, vf.pf_address)])
-    info = next(i for i in infos if i.vf.address == vf.address)
-    now = info.settings
-    if now is None:
+    wanted = plain_settings(node, vf)
+    if wanted is None:
         return [f"{vf.address}: its PF cannot be asked"]
-    rates = bool(now.min_rate or now.max_rate)
-    wanted = VFSettings(
-        vlan=0 if now.vlan else None,
-        qos=0 if now.vlan else None,
-        proto=VlanProto.DOT1Q if now.vlan else None,
-        min_rate=0 if rates else None,
-        max_rate=0 if rates else None,
-        spoofchk=usual_spoofchk(info, infos),
-        trust=False if now.trust else None,
-        link_state=LinkState.AUTO if now.link_state not in (None, LinkState.AUTO) else None,
-    )
     _end(node, _record(node, vf, Kind.VF, Before(vf.driver, vf.driver_override, wanted)))
     return []
 
@@ -189,7 +174,14 @@ def set_up(node: Node, finding: Finding) -> list[str]:
 def _end(node: Node, record: Record, netns_path: str | None = None) -> None:
     node.journal.write(record)
     node.checkpoint("repair.intended")
-    give_up(node, record, netns_path)
+    try:
+        give_up(node, record, netns_path)
+    except UndoIncomplete:
+        # What nobody owned must not stay taken because a driver refuses a setting; doctor finds
+        # what is left of it by looking at the hardware.
+        if record.owner.container_id == _OWNER:
+            node.journal.remove(record.address)
+        raise
 
 
 def _record(node: Node, vf: VF, kind: Kind, before: Before) -> Record:

@@ -11,16 +11,29 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwmgr import adopt, claims, savedstate
-from hwmgr.checks_vfs import name_in, owner_in
+from hwmgr.checks_vfs import name_in, owner_in, usual_spoofchk
 from hwmgr.errors import RecordTorn
+from hwmgr.inventory import inventory
 from hwmgr.locate import inside, is_marked
-from hwmgr.model import Before, Kind, Netdev, Owner, PciAddress, Record, Stage
+from hwmgr.model import (
+    Before,
+    Kind,
+    LinkState,
+    Netdev,
+    Owner,
+    PciAddress,
+    Record,
+    Stage,
+    VFSettings,
+    VlanProto,
+)
 from hwmgr.netns import identity_of, open_namespace
-from hwmgr.pci import find_vf
+from hwmgr.pci import find_pf, find_vf
 from hwmgr.restore import give_up
 
 if TYPE_CHECKING:
     from hwmgr.findings import Finding
+    from hwmgr.model import VF
     from hwmgr.node import Node
 
 # Whoever is root in a pod can set an alias: what it names must be a container's id and an
@@ -156,11 +169,35 @@ def from_alias(node: Node, address: PciAddress, path: str) -> Record | None:
         before=Before(
             driver=vf.driver,
             driver_override=vf.driver_override,
+            settings=plain_settings(node, vf),
             netdevs=tuple(
                 Netdev(0, name, n.mac, n.mtu, up=False, parent=address)
                 for n, name in zip(marked, names, strict=True)
             ),
         ),
+    )
+
+
+def plain_settings(node: Node, vf: VF) -> VFSettings | None:
+    """Return what every driver starts with, of the settings that a VF has otherwise now.
+
+    The spoof check is that of its siblings. None when the PF cannot be asked.
+    """
+    infos = inventory(node, [find_pf(node.sysfs, vf.pf_address)])
+    info = next(i for i in infos if i.vf.address == vf.address)
+    now = info.settings
+    if now is None:
+        return None
+    rates = bool(now.min_rate or now.max_rate)
+    return VFSettings(
+        vlan=0 if now.vlan else None,
+        qos=0 if now.vlan else None,
+        proto=VlanProto.DOT1Q if now.vlan else None,
+        min_rate=0 if rates else None,
+        max_rate=0 if rates else None,
+        spoofchk=usual_spoofchk(info, infos),
+        trust=False if now.trust else None,
+        link_state=LinkState.AUTO if now.link_state not in (None, LinkState.AUTO) else None,
     )
 
 
