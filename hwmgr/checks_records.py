@@ -158,7 +158,7 @@ def _inside(facts: Facts, file: RecordFile, record: Record) -> Finding | None:
     space = facts.spaces.get((netns.dev, netns.inode))
     if space is None or record.kind is Kind.DPDK or not record.before.netdevs:
         return None
-    inside = [n for s, n in facts.elsewhere(record.address) if s is space]
+    inside = space.netdevs.get(record.address, ())
     who = describe(record)
     if not inside and not facts.here.get(record.address):
         return Finding(

@@ -10,7 +10,6 @@ from hwmgr import facts_host, facts_spaces, facts_state
 from hwmgr.errors import NetlinkError, NoSuchDevice
 from hwmgr.holders import sees_all_processes
 from hwmgr.inventory import inventory
-from hwmgr.locate import is_marked
 from hwmgr.model import USERSPACE_DRIVERS, VFState
 from hwmgr.pci import device_path, find_pf, list_pfs
 
@@ -65,11 +64,8 @@ class Facts:
         return next((r for _f, r in self.records() if r.address == address), None)
 
     def elsewhere(self, address: str) -> list[tuple[Space, Netdev]]:
-        """Return where else a function's netdevs are; a mark counts where no parent is told."""
-        found = [(s, n) for s in self.spaces.values() for n in s.netdevs if n.parent == address]
-        if found or any(n.parent for n in self.host):
-            return found
-        return [(s, n) for s in self.spaces.values() for n in s.netdevs if is_marked(n, address)]
+        """Return where else a function's netdevs are."""
+        return [(s, n) for s in self.spaces.values() for n in s.netdevs.get(address, ())]
 
 
 def gather(node: Node, pf_address: str | None = None, held: str | None = None) -> Facts:

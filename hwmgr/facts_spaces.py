@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import HwmgrError, NamespaceError
-from hwmgr.holders import HeldBy, namespace_holders
+from hwmgr.holders import namespace_holders
+from hwmgr.locate import marked_function
 from hwmgr.netns import identity_of, open_namespace
 
 if TYPE_CHECKING:
@@ -20,20 +21,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Space:
-    """A network namespace: by which path it was entered, what holds it, its netdevs.
+    """A network namespace: by which path it was entered, what holds it, its netdevs by function.
 
-    ``holders`` is empty where nobody was looked for, since its recorded path leads into it.
+    ``holders`` is empty where nobody was looked for, since its recorded path leads into it. A
+    netdev's function is the parent that the kernel names, else the one that our mark names.
     """
 
     key: NamespaceKey
     path: str
     holders: tuple[Holder, ...]
-    netdevs: tuple[Netdev, ...]
-
-    @property
-    def named(self) -> bool:
-        """Tell whether a path is kept for it: a mount, or the one in the record."""
-        return not self.holders or any(h.kind is HeldBy.MOUNT for h in self.holders)
+    netdevs: dict[str, tuple[Netdev, ...]]
 
 
 def of_owners(node: Node, records: Iterable[Record]) -> dict[NamespaceKey, Space]:
@@ -81,12 +78,25 @@ def _entered(node: Node, path: str, key: NamespaceKey, holders: tuple[Holder, ..
         if (there.dev, there.inode) != key:
             return None
         with node.netlink.links(fd) as links:
-            return Space(key, path, holders, tuple(replace(n, addresses=()) for n in links.list()))
+            return Space(key, path, holders, _by_function(links.list()))
     except HwmgrError as error:
         node.log(f"{path}: {error}")
         return None
     finally:
         os.close(fd)
+
+
+def _by_function(netdevs: Iterable[Netdev]) -> dict[str, tuple[Netdev, ...]]:
+    """Sort netdevs by function. A mark counts only where no parent is told (before Linux 5.14):
+    whoever is root in a pod can put any alias on a netdev."""
+    everything = list(netdevs)
+    told = any(n.parent for n in everything)
+    found: dict[str, tuple[Netdev, ...]] = {}
+    for netdev in everything:
+        function = netdev.parent if told else marked_function(netdev)
+        if function:
+            found[function] = (*found.get(function, ()), netdev)
+    return found
 
 
 def _own_key() -> NamespaceKey:

@@ -44,6 +44,14 @@ def is_marked(netdev: Netdev, address: str) -> bool:
     return (netdev.alias or "").startswith(f"{_MARK}:{address};")
 
 
+def marked_function(netdev: Netdev) -> str | None:
+    """Return the function that our mark on a netdev names, None without one."""
+    alias = netdev.alias or ""
+    if not alias.startswith(f"{_MARK}:") or ";" not in alias:
+        return None
+    return alias.removeprefix(f"{_MARK}:").partition(";")[0]
+
+
 def here(node: Node, address: str) -> tuple[Netdev, ...]:
     """Return the function's netdevs in our own namespace, port 0 first."""
     names = netdevs_of(node.sysfs, address)

@@ -183,7 +183,7 @@ def test_claims(scene: Scene) -> None:
 def test_a_netdev_that_is_neither_here_nor_there(scene: Scene) -> None:
     (key,) = scene.facts.spaces
     space = scene.facts.spaces[key]
-    scene.change(spaces={key: replace(space, netdevs=())})
+    scene.change(spaces={key: replace(space, netdevs={})})
     found = only(checks_records.check, scene.facts)
     assert (found.id, found.cure) == ("vf-astray", None)
 
@@ -192,7 +192,8 @@ def test_an_alias_of_another_owner(scene: Scene) -> None:
     (key,) = scene.facts.spaces
     space = scene.facts.spaces[key]
     alias = f"hwmgr:{VF};name=eth1v1;owner=somebody-else"
-    scene.change(spaces={key: replace(space, netdevs=(replace(space.netdevs[0], alias=alias),))})
+    marked = replace(space.netdevs[VF][0], alias=alias)
+    scene.change(spaces={key: replace(space, netdevs={VF: (marked,)})})
     found = only(checks_records.check, scene.facts)
     assert (found.id, found.cure) == ("alias-other-owner", None)
     assert alias in found.evidence[1].fact
