@@ -81,10 +81,11 @@ def gather(node: Node, pf_address: str | None = None, held: str | None = None) -
     if not everything:
         records = [r for r in records if r.pf_address == pf_address]
     host = _host_netdevs(node)
-    spaces = facts_spaces.of_owners(node, records)
+    parents = any(netdev.parent for netdev in host)
+    spaces = facts_spaces.of_owners(node, records, parents=parents)
     lost = [r for r in records if _lost(node, r, spaces)]
     if lost or _strays(state, records) or any(_is_elsewhere(vf) for vf in vfs):
-        spaces = facts_spaces.merged(spaces, facts_spaces.all_of_them(node))
+        spaces = facts_spaces.merged(spaces, facts_spaces.all_of_them(node, parents=parents))
     userspace = [v.vf.iommu_group for v in vfs if v.vf.driver == "vfio-pci" and v.vf.iommu_group]
     return Facts(
         boot_id=node.boot_id,

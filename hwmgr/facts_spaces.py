@@ -33,20 +33,23 @@ class Space:
     netdevs: dict[str, tuple[Netdev, ...]]
 
 
-def of_owners(node: Node, records: Iterable[Record]) -> dict[NamespaceKey, Space]:
-    """Return the namespaces of living owners, each entered once by its recorded path."""
+def of_owners(node: Node, records: Iterable[Record], *, parents: bool) -> dict[NamespaceKey, Space]:
+    """Return the namespaces of living owners, each entered once by its recorded path.
+
+    ``parents`` tells whether this kernel names the PCI parent of a netdev.
+    """
     found: dict[NamespaceKey, Space] = {}
     for record in records:
         netns = record.owner.netns
         key = (netns.dev, netns.inode)
         if record.boot_id == node.boot_id and netns.path and key not in found:
-            space = _entered(node, netns.path, key, ())
+            space = _entered(node, netns.path, key, (), parents=parents)
             if space is not None:
                 found[key] = space
     return found
 
 
-def all_of_them(node: Node) -> dict[NamespaceKey, Space]:
+def all_of_them(node: Node, *, parents: bool) -> dict[NamespaceKey, Space]:
     """Return every namespace of the node that can be entered, with its holders, but ours."""
     ours = _own_key()
     found: dict[NamespaceKey, Space] = {}
@@ -54,7 +57,7 @@ def all_of_them(node: Node) -> dict[NamespaceKey, Space]:
         if key == ours:
             continue
         for holder in holders:
-            space = _entered(node, holder.path, key, holders)
+            space = _entered(node, holder.path, key, holders, parents=parents)
             if space is not None:
                 found[key] = space
                 break
@@ -68,7 +71,9 @@ def merged(
     return {**scanned, **owners}
 
 
-def _entered(node: Node, path: str, key: NamespaceKey, holders: tuple[Holder, ...]) -> Space | None:
+def _entered(
+    node: Node, path: str, key: NamespaceKey, holders: tuple[Holder, ...], *, parents: bool
+) -> Space | None:
     try:
         fd = open_namespace(path)
     except NamespaceError:
@@ -78,7 +83,7 @@ def _entered(node: Node, path: str, key: NamespaceKey, holders: tuple[Holder, ..
         if (there.dev, there.inode) != key:
             return None
         with node.netlink.links(fd) as links:
-            return Space(key, path, holders, _by_function(links.list()))
+            return Space(key, path, holders, _by_function(links.list(), parents=parents))
     except HwmgrError as error:
         node.log(f"{path}: {error}")
         return None
@@ -86,14 +91,12 @@ def _entered(node: Node, path: str, key: NamespaceKey, holders: tuple[Holder, ..
         os.close(fd)
 
 
-def _by_function(netdevs: Iterable[Netdev]) -> dict[str, tuple[Netdev, ...]]:
-    """Sort netdevs by function. A mark counts only where no parent is told (before Linux 5.14):
+def _by_function(netdevs: Iterable[Netdev], *, parents: bool) -> dict[str, tuple[Netdev, ...]]:
+    """Sort netdevs by function. A mark counts only where no parent is named (before Linux 5.14):
     whoever is root in a pod can put any alias on a netdev."""
-    everything = list(netdevs)
-    told = any(n.parent for n in everything)
     found: dict[str, tuple[Netdev, ...]] = {}
-    for netdev in everything:
-        function = netdev.parent if told else marked_function(netdev)
+    for netdev in netdevs:
+        function = netdev.parent if parents else marked_function(netdev)
         if function:
             found[function] = (*found.get(function, ()), netdev)
     return found

@@ -14,7 +14,7 @@ import pytest
 
 from hwmgr import claims, doctor, driver, repair
 from hwmgr.manager import Manager
-from hwmgr.model import AttachRequest, DpdkRequest, Kind, PciAddress, VFSettings
+from hwmgr.model import AttachRequest, DpdkRequest, Kind, Netdev, PciAddress, VFSettings
 from tests.fakes.machine import build
 from tests.fakes.mortal import Killed, Life, mortal
 from tests.fakes.tree import Nic
@@ -300,6 +300,21 @@ def test_an_alias_made_up_in_a_pod_becomes_no_path_and_no_name(bench: Bench, ali
     (outcome,) = repair.carry_out(node, repair.plan(node))
     assert "alias does not tell" in outcome.problems[0]
     assert node.journal.addresses() == [HEALTHY]
+
+
+def test_an_alias_on_a_pods_own_netdev_is_no_mark(bench: Bench) -> None:
+    """This kernel names the parents of netdevs, and a veth has none."""
+    pod = bench.attach(VF)
+    bench.machine.node.journal.remove(VF)
+    mounted = Path(bench.machine.node.proc, "self/mountinfo")
+    mounted.write_text(f"1 1 0:4 net:[{pod.key[1]}] {pod.path} rw - nsfs nsfs rw\n")
+    netlink = bench.machine.netlink
+    netlink.edit("net1", pod.key, alias=None)
+    alias = f"hwmgr:{VF};name=eth1v2;owner={OTHER}"
+    netlink.add(Netdev(0, "veth0", "02:00:00:00:00:07", 1500, True, alias=alias), pod.key)
+    node = bench.machine.node
+    (found,) = [f for f in doctor.examine(node) if f.subject == VF]
+    assert (found.id, found.cure) == ("vf-foreign", None)
 
 
 def test_an_alias_that_names_another_function_is_no_mark(bench: Bench) -> None:
