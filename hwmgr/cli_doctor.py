@@ -9,6 +9,7 @@ import typer
 from hwmgr import cli_complete, cli_views
 from hwmgr.cli_options import OutputOption, address_of, full_address, session_of
 from hwmgr.cli_output import Output
+from hwmgr.cli_report import report
 from hwmgr.findings import Severity
 
 if TYPE_CHECKING:
@@ -46,11 +47,13 @@ def doctor(context: typer.Context, pf: PfOption = None, output: OutputOption = N
     chosen = pf_named(node.sysfs, full_address(pf) or pf).address if pf else None
     with session.busy("examining the node"):
         found = examine(node, chosen)
+    form = output or session.output
     _show(session, found, output)
-    if not found and (output or session.output) in (Output.TABLE, Output.WIDE):
-        session.stdout.write("clean: nothing is wrong\n")
-    elif (output or session.output) is Output.TABLE:
-        session.complain(_counted(found))
+    if form in (Output.TABLE, Output.WIDE):
+        if found:
+            session.complain(_counted(found))
+        else:
+            session.stdout.write("clean: nothing is wrong\n")
     raise typer.Exit(0 if is_clean(found) else 1)
 
 
@@ -100,9 +103,12 @@ def _report(
 
 
 def _show(session: Session, found: list[Finding], output: Output | None) -> None:
-    rows = [cli_views.finding_row(f) for f in found]
-    data = [cli_views.finding_view(f) for f in found]
-    if rows or (output or session.output) in (Output.JSON, Output.YAML):
+    form = output or session.output
+    if form is Output.TABLE and found:
+        session.show_text(lambda screen: report(found, screen))
+    elif form is not Output.TABLE and (found or form is not Output.WIDE):
+        rows = [cli_views.finding_row(f) for f in found]
+        data = [cli_views.finding_view(f) for f in found]
         session.show(rows, cli_views.FINDING_COLUMNS, output, data)
 
 
@@ -111,4 +117,4 @@ def _counted(found: list[Finding]) -> str:
     text = ", ".join(f"{n} {s}" for s, n in counts if n)
     cures = sum(1 for f in found if f.cure is not None)
     more = f"; 'hwmgr repair' has a cure for {cures}" if cures else ""
-    return f"{text}{more}; evidence with -o wide"
+    return f"{text}{more}"

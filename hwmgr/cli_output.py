@@ -100,7 +100,7 @@ def table(rows: Sequence[Mapping[str, object]], columns: Sequence[Column], scree
         for column in shown:
             width = widths[column.key]
             text = _cut(cells[column.key][number], width).ljust(width)
-            parts.append(_coloured(text) if screen.colour else text)
+            parts.append(coloured(text, text.rstrip()) if screen.colour else text)
         lines.append(_line(parts))
     return "\n".join(lines)
 
@@ -159,8 +159,9 @@ def _cut(text: str, width: int) -> str:
     return text if len(text) <= width else text[: width - 1] + "…"
 
 
-def _coloured(text: str) -> str:
-    colour = _COLOURS.get(text.rstrip())
+def coloured(text: str, word: str) -> str:
+    """Return a text in the colour that a word has (a state, a severity); others have none."""
+    colour = _COLOURS.get(word)
     return f"{colour}{text}{_RESET}" if colour else text
 
 

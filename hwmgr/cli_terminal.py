@@ -12,7 +12,7 @@ from hwmgr.cli_output import Column, Output, Screen, details, render
 from hwmgr.errors import HwmgrError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 class Terminal:
@@ -36,6 +36,10 @@ class Terminal:
         """Print rows; ``data`` is what JSON and YAML show instead."""
         text = render(rows, columns, output or self.output, self._screen(), data)
         self.stdout.write(text + "\n")
+
+    def show_text(self, rendered: Callable[[Screen], str]) -> None:
+        """Print what a function makes for this screen."""
+        self.stdout.write(rendered(self._screen()) + "\n")
 
     def show_one(self, value: Mapping[str, object], output: Output | None) -> None:
         """Print one object, as lines of ``key: value`` for people."""
