@@ -355,7 +355,8 @@ def test_completion(machine: Machine, words: list[str], offered: list[str]) -> N
 
 
 COMMANDS = [
-    "pf list", "vf list", "vf show", "vf bind", "vf unbind", "state list", "state show", "repair",
+    "pf list", "vf list", "vf show", "vf bind", "vf unbind", "state list", "state show", "doctor",
+    "repair",
 ]  # fmt: skip
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.fakes.machine import Machine
 
 KEYS = ["id", "severity", "subject", "finding", "evidence", "repair"]
+ROOT = Path(__file__).parents[2]
 VF = PciAddress("0000:01:10.2")
 
 FINDINGS = (
@@ -179,6 +180,15 @@ def test_repair_tells_what_became_of_each(damaged: Machine) -> None:
     assert status == 0
     assert "done" in out.splitlines()[-1]
     assert run(damaged, "repair", "--yes") == (0, "", "")
+
+
+def test_the_manual_has_every_id() -> None:
+    manual = set(re.findall(r"`([a-z-]+)`", (ROOT / "docs/doctor.md").read_text(encoding="utf-8")))
+    code = "".join(path.read_text(encoding="utf-8") for path in (ROOT / "hwmgr").glob("checks_*"))
+    told = set(re.findall(r"\bid=\"([a-z-]+)\"", code))
+    told |= set(re.findall(r"found\(\"([a-z-]+)\"", code))
+    assert len(told) > 30
+    assert told - manual == set()
 
 
 def test_repair_of_named_functions(damaged: Machine) -> None:
