@@ -20,14 +20,17 @@ if TYPE_CHECKING:
 
 STATE = "/var/lib/cni/sriov"
 OTHER = PFS[1]
+# A driver that probes anew chooses a MAC, and the one of before is nowhere.
+NEW_MAC = r"/address:|/vfinfo_list:"
+NEW_VFS = rf"^/({OTHER[:8]}|links/enp2s0)"
 
 
 @dataclass(frozen=True)
 class Damage:
     """One kind of damage, and what doctor has to say of it.
 
-    ``admin`` is what the administrator does where repair cannot; ``unlike`` says why the host is
-    not to be compared afterwards.
+    ``admin`` is what the administrator does where repair cannot; ``unlike`` is a regular expression
+    of what the host does not have back, since nobody knows how it was.
     """
 
     make: Callable[[ExitStack], str]
@@ -100,6 +103,13 @@ def forget(address: str, *, companion: Pod | None = None) -> None:
 def unname(one: Pod) -> None:
     """Take a namespace's name away; whatever holds it keeps it."""
     run(f"ip netns del {one.netns}")
+
+
+def announce(pf: str) -> None:
+    """Have the VFs of a PF tell it their MACs, as host_state.announce_vfs() does for all."""
+    for name in map(netdev_of, vfs_of(pf)):
+        run(f"ip link set {name} up && ip link set {name} down")
+    settle()
 
 
 def settle() -> None:
@@ -285,15 +295,17 @@ def pf_renamed(stack: ExitStack) -> str:
     address = victim(3, OTHER)
     attach(stack, address)
     name = netdev_of(OTHER)
-    for command in ("down", "name wan9", "up"):
-        run(f"ip link set {netdev_of(OTHER)} {command}")
-    for command in ("up", f"name {name}", "down"):
-        stack.callback(_set_pf, command)
+    run(f"ip link set {name} down && ip link set {name} name wan9 && ip link set wan9 up")
+    settle()
+    stack.callback(settle)
+    stack.callback(_pf_as_before, name)
     return address
 
 
-def _set_pf(command: str) -> None:
-    run(f"ip link set {netdev_of(OTHER)} {command}")
+def _pf_as_before(name: str) -> None:
+    # udevd has made an altname of the old name.
+    run(f"ip link set wan9 down; ip link property del dev wan9 altname {name} || true")
+    run(f"ip link set wan9 name {name} && ip link set {name} up")
 
 
 def pf_down(stack: ExitStack) -> str:
@@ -310,13 +322,21 @@ def rebooted_with_the_records_kept(stack: ExitStack) -> str:
     return victim(4)
 
 
+def _clear_torn() -> None:
+    """Remove what repair has set aside for the administrator to read; it must be there."""
+    (name,) = os.listdir(f"{STATE}/journal-torn")
+    os.unlink(f"{STATE}/journal-torn/{name}")
+
+
 def two_records_for_one_vf(stack: ExitStack) -> str:
+    stack.callback(_clear_torn)
     attach(stack, victim(4))
     run(f"cp {record_path(victim(4))} {record_path(victim(5))}")
     return victim(4)
 
 
 def torn_record_of_a_living_pod(stack: ExitStack) -> str:
+    stack.callback(_clear_torn)
     attach(stack, victim(4), vlan=11)
     with open(record_path(victim(4)), "r+") as file:
         file.truncate(300)
@@ -392,8 +412,7 @@ def state_of_2018_of_a_dead_dpdk_pod(stack: ExitStack) -> str:
 def one_mac_on_two_vfs(stack: ExitStack) -> str:
     with open(f"/sys/class/net/{netdev_of(victim(5))}/address") as file:
         mac = file.read().strip()
-    netdev = netdev_of(victim(6))
-    run(f"ip link set {netdev} address {mac}")
+    run(f"ip link set {netdev_of(PFS[0])} vf 6 mac {mac}")
     return victim(6)
 
 
@@ -418,7 +437,7 @@ DAMAGES = (
     Damage(nameless_namespace_held_by_a_descriptor, "netns-nameless", "descriptor "),
     Damage(nameless_namespace_held_by_a_mount, "netns-nameless", "mount /run/kept"),
     Damage(nameless_namespace_and_the_record_lost, "vf-lost-nameless", "(sleep)"),
-    Damage(namespace_in_no_process_descriptor_or_mount, "vf-nowhere", "looked through every"),
+    Damage(namespace_in_no_process_descriptor_or_mount, "vf-nowhere", "looked through every", unlike=NEW_MAC),
     Damage(record_lost_and_the_pod_died, "alias-left", "hwmgr:"),
     Damage(vf_renamed, "vf-name", "enp1s0v<index>"),
     Damage(temporary_name_left, "vf-name", "enp1s0v<index>"),
@@ -427,11 +446,11 @@ DAMAGES = (
     Damage(trust_left, "vf-settings", "trust on"),
     Damage(spoof_check_left_off, "vf-settings", "spoof check off, on for all other"),
     Damage(rate_left, "vf-settings", "rate 0-50"),
-    Damage(driver_left_bound_to_vfio, "vf-driver-left", "driver vfio-pci"),
+    Damage(driver_left_bound_to_vfio, "vf-driver-left", "driver vfio-pci", unlike=NEW_MAC),
     Damage(override_left, "override-left", "vfio-pci"),
-    Damage(no_driver, "vf-unbound", "no driver"),
-    Damage(vfs_removed_under_us, "record-no-device", "no such device", unlike="new VFs"),
-    Damage(vfs_made_anew_under_us, "vf-lost", "driver igbvf", unlike="new VFs"),
+    Damage(no_driver, "vf-unbound", "no driver", unlike=NEW_MAC),
+    Damage(vfs_removed_under_us, "record-no-device", "no such device", unlike=NEW_VFS),
+    Damage(vfs_made_anew_under_us, "vf-lost", "driver igbvf", unlike=NEW_VFS),
     Damage(driver_of_a_device_in_use_changed, "vf-lost", "driver igbvf"),
     Damage(pf_renamed, "pf-renamed", "wan9"),
     Damage(pf_down, "pf-down", "1 records of its VFs"),
@@ -448,6 +467,6 @@ DAMAGES = (
     Damage(temporary_file_of_a_killed_write, "temp-file", "no process"),
     Damage(netdev_left_up, "vf-up", "idle VFs are down"),
     Damage(state_file_without_anybody, "companion-orphaned", "no record, no living claim"),
-    Damage(state_of_2018_of_a_dead_dpdk_pod, "companion-orphaned", "no record, no living claim"),
-    Damage(one_mac_on_two_vfs, "mac-duplicate", "ip link show", unlike="a new MAC"),
+    Damage(state_of_2018_of_a_dead_dpdk_pod, "companion-orphaned", "no record, no living claim", unlike=NEW_MAC),
+    Damage(one_mac_on_two_vfs, "mac-duplicate", "ip link show", unlike=NEW_MAC),
 )  # fmt: skip
