@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from hwmgr.facts import Facts
     from hwmgr.facts_spaces import Space
     from hwmgr.inventory import VFInfo
-    from hwmgr.model import Netdev
+    from hwmgr.model import Netdev, VFSettings
 
 _FEWEST_SIBLINGS = 3
 
@@ -38,7 +38,9 @@ def check(facts: Facts) -> Iterator[Finding]:
         elif info.vf.driver is None:
             yield _unbound(facts, info)
         else:
-            yield from _driver(facts, info)
+            # What counts as left over is hwmgr.vfstate's to say.
+            if info.state is VFState.DIRTY:
+                yield from _driver(facts, info)
             yield from _settings(info, siblings[info.vf.pf_address])
             yield from _marked_here(facts, info)
 
@@ -191,15 +193,7 @@ def _settings(info: VFInfo, siblings: list[VFInfo]) -> Iterator[Finding]:
     now = info.settings
     if now is None:
         return
-    left = []
-    if now.vlan:
-        left.append(f"VLAN {now.vlan}")
-    if now.min_rate or now.max_rate:
-        left.append(f"rate {now.min_rate or 0}-{now.max_rate or 0} Mbit/s")
-    if now.trust:
-        left.append("trust on")
-    if now.link_state not in (None, LinkState.AUTO):
-        left.append(f"link state {now.link_state}")
+    left = _unusual(now) if info.state is VFState.DIRTY else []
     source = f"ip link show {info.pf_ifname}, vf {info.vf.index}"
     evidence = [Evidence(", ".join(left), source)] if left else []
     usual = usual_spoofchk(info, siblings)
@@ -218,6 +212,19 @@ def _settings(info: VFInfo, siblings: list[VFInfo]) -> Iterator[Finding]:
             repair="reset them",
             cure=Cure.RESET_SETTINGS,
         )
+
+
+def _unusual(now: VFSettings) -> list[str]:
+    left = []
+    if now.vlan:
+        left.append(f"VLAN {now.vlan}")
+    if now.min_rate or now.max_rate:
+        left.append(f"rate {now.min_rate or 0}-{now.max_rate or 0} Mbit/s")
+    if now.trust:
+        left.append("trust on")
+    if now.link_state not in (None, LinkState.AUTO):
+        left.append(f"link state {now.link_state}")
+    return left
 
 
 def usual_spoofchk(info: VFInfo, siblings: list[VFInfo]) -> bool | None:

@@ -25,6 +25,7 @@ from hwmgr.model import (
     Record,
     Stage,
     VFSettings,
+    VFState,
     VlanProto,
 )
 from hwmgr.netns import identity_of, open_namespace
@@ -181,13 +182,16 @@ def from_alias(node: Node, address: PciAddress, path: str) -> Record | None:
 def plain_settings(node: Node, vf: VF) -> VFSettings | None:
     """Return what every driver starts with, of the settings that a VF has otherwise now.
 
-    The spoof check is that of its siblings. None when the PF cannot be asked.
+    The spoof check is that of its siblings. What hwmgr.vfstate does not count as left over stays.
+    None when the PF cannot be asked.
     """
     infos = inventory(node, [find_pf(node.sysfs, vf.pf_address)])
     info = next(i for i in infos if i.vf.address == vf.address)
     now = info.settings
     if now is None:
         return None
+    if info.state is VFState.FREE:
+        return VFSettings(spoofchk=usual_spoofchk(info, infos))
     rates = bool(now.min_rate or now.max_rate)
     return VFSettings(
         vlan=0 if now.vlan else None,

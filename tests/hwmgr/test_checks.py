@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hwmgr import checks_files, checks_host, checks_netdevs, checks_records, checks_vfs
+from hwmgr.doctor import examine
 from hwmgr.facts import Facts, gather
 from hwmgr.facts_host import HugePages, Kubelet, Manager, Member
 from hwmgr.facts_state import Claim, RecordFile, Temporary
@@ -24,8 +25,13 @@ from hwmgr.model import (
     VFState,
 )
 from hwmgr.savedstate import Format, SavedEntry
+from tests.fakes.machine import build
+from tests.fakes.tree import Nic
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
     from hwmgr.findings import Finding
     from hwmgr.model import Record
     from tests.fakes.machine import Machine
@@ -103,6 +109,22 @@ def only(check: Any, facts: Facts) -> Finding:
 def test_a_healthy_attachment_is_no_finding(scene: Scene) -> None:
     for check in (checks_records, checks_vfs, checks_netdevs, checks_host, checks_files):
         assert list(check.check(scene.facts)) == []
+
+
+def test_the_kernel_is_asked_once_whatever_the_number_of_vfs(tmp_path: Path) -> None:
+    asked: dict[int, list[str]] = {}
+    for vfs in (2, 7):
+        machine = build(str(tmp_path / str(vfs)), Nic(vfs=vfs))
+        fault, heard = machine.netlink.fault, asked.setdefault(vfs, [])
+
+        def listen(verb: str, heard: list[str] = heard, fault: Callable[[str], int] = fault) -> int:
+            heard.append(verb)
+            return fault(verb)
+
+        machine.netlink.fault = listen  # type: ignore[method-assign]
+        assert list(examine(machine.node)) == []
+    assert sorted(asked[2]) == sorted(asked[7])
+    assert "list" in asked[7]
 
 
 # Records and claims.
@@ -246,10 +268,15 @@ def test_an_override(scene: Scene) -> None:
     ],
 )
 def test_settings(scene: Scene, settings: VFSettings, text: str) -> None:
-    scene.change_vf(OTHER, {"settings": settings})
+    scene.change_vf(OTHER, {"settings": settings, "state": VFState.DIRTY})
     found = only(checks_vfs.check, scene.facts)
     assert (found.id, found.cure) == ("vf-settings", Cure.RESET_SETTINGS)
     assert text in found.finding
+
+
+def test_what_is_not_left_over_is_no_finding(scene: Scene) -> None:
+    scene.change_vf(OTHER, {"settings": VFSettings(vlan=7, trust=True)}, driver="vfio-pci")
+    assert list(checks_vfs.check(scene.facts)) == []
 
 
 def test_a_spoof_check_is_odd_only_among_equals(scene: Scene) -> None:

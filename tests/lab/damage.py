@@ -437,7 +437,8 @@ DAMAGES = (
     Damage(nameless_namespace_held_by_a_descriptor, "netns-nameless", "descriptor "),
     Damage(nameless_namespace_held_by_a_mount, "netns-nameless", "mount /run/kept"),
     Damage(nameless_namespace_and_the_record_lost, "vf-lost-nameless", "(sleep)"),
-    Damage(namespace_in_no_process_descriptor_or_mount, "vf-nowhere", "looked through every", unlike=NEW_MAC),
+    Damage(namespace_in_no_process_descriptor_or_mount, "vf-nowhere", "looked through every",
+           unlike=NEW_MAC),
     Damage(record_lost_and_the_pod_died, "alias-left", "hwmgr:"),
     Damage(vf_renamed, "vf-name", "enp1s0v<index>"),
     Damage(temporary_name_left, "vf-name", "enp1s0v<index>"),
@@ -467,6 +468,7 @@ DAMAGES = (
     Damage(temporary_file_of_a_killed_write, "temp-file", "no process"),
     Damage(netdev_left_up, "vf-up", "idle VFs are down"),
     Damage(state_file_without_anybody, "companion-orphaned", "no record, no living claim"),
-    Damage(state_of_2018_of_a_dead_dpdk_pod, "companion-orphaned", "no record, no living claim", unlike=NEW_MAC),
+    Damage(state_of_2018_of_a_dead_dpdk_pod, "companion-orphaned", "no record, no living claim",
+           unlike=NEW_MAC),
     Damage(one_mac_on_two_vfs, "mac-duplicate", "ip link show", unlike=NEW_MAC),
 )  # fmt: skip
