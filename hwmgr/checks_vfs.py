@@ -50,7 +50,7 @@ def _foreign(facts: Facts, info: VFInfo) -> Iterator[Finding]:
     places = facts.elsewhere(vf.address)
     for space, netdev in places:
         if is_marked(netdev, vf.address):
-            yield _marked_elsewhere(info, space, netdev)
+            yield _marked_elsewhere(facts, info, space, netdev)
             return
     claim = facts.state.claims.get(vf.address)
     if claim is not None and claim.live:
@@ -96,12 +96,14 @@ def _nowhere(facts: Facts, info: VFInfo) -> Finding:
     )
 
 
-def _marked_elsewhere(info: VFInfo, space: Space, netdev: Netdev) -> Finding:
+def _marked_elsewhere(facts: Facts, info: VFInfo, space: Space, netdev: Netdev) -> Finding:
     address, alias = info.vf.address, netdev.alias or ""
     mark = Evidence(f"alias {alias}", f"{space.path}, ip link show {netdev.name}")
     keepers = tuple(Evidence(f"keeps it: {h.text}", h.path) for h in space.holders)
     owner = owner_in(alias)
-    if any(h.kind is HeldBy.MOUNT for h in space.holders):
+    claim = facts.state.claims.get(address)
+    claimed = claim.path if claim is not None and claim.key == space.key else None
+    if claimed or any(h.kind is HeldBy.MOUNT for h in space.holders):
         return Finding(
             id="record-missing",
             severity=Severity.ERROR,
@@ -110,7 +112,7 @@ def _marked_elsewhere(info: VFInfo, space: Space, netdev: Netdev) -> Finding:
             evidence=(mark, *keepers),
             repair="write the record anew, from the alias and the state file",
             cure=Cure.REBUILD,
-            value=space.path,
+            value=claimed or space.path,
         )
     held = ", ".join(h.text for h in space.holders)
     return Finding(

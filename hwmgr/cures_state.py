@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING
 
 from hwmgr import adopt, claims, savedstate
 from hwmgr.checks_vfs import name_in, owner_in, usual_spoofchk
+from hwmgr.devicefiles import device_files
 from hwmgr.errors import RecordTorn
+from hwmgr.inuse import OpenFiles
 from hwmgr.inventory import inventory
 from hwmgr.locate import inside, is_marked
 from hwmgr.model import (
@@ -44,9 +46,19 @@ _IFNAME = re.compile(r"[^\s/:]{1,15}")
 
 
 def give_back(node: Node, finding: Finding) -> list[str]:
-    """End the attachment that a record tells of, wherever its netdev is."""
+    """End the attachment that a record tells of, wherever its netdev is.
+
+    One whose owner lives goes on while a process drives the device: somebody rebound it on purpose.
+    """
     record = node.journal.read(finding.subject)
     if record is not None:
+        if finding.id == "vf-lost":
+            files = device_files(node.sysfs, record.address, node.dev)
+            holder = OpenFiles(node.proc).holder(
+                *(f for f in files if not f.endswith("/vfio/vfio"))
+            )
+            if holder is not None:
+                return [f"{record.address}: {holder} has its device file open; end it first"]
         give_up(node, record)
     return []
 

@@ -393,6 +393,44 @@ def test_a_dpdk_device_of_a_dead_pod_by_its_state_file_alone(bench: Bench) -> No
     assert driver.current_driver(bench.machine.sim, VF) == "igbvf"
 
 
+def test_a_device_that_a_process_drives_is_not_taken(bench: Bench) -> None:
+    """Its pod lives, and the administrator has bound it to another userspace driver."""
+    bench.attach(VF, kind=Kind.DPDK, dpdk=DpdkRequest(driver="vfio-pci"))
+    node, sim = bench.machine.node, bench.machine.sim
+    driver.bind(sim, VF, "igb_uio")
+    folder = Path(node.proc, "88/fd")
+    folder.mkdir(parents=True)
+    (uio,) = sim.names(f"bus/pci/devices/{VF}/uio")
+    (folder / "4").symlink_to(f"{node.dev}/{uio}")
+    Path(node.proc, "88/comm").write_text("testpmd\n")
+    (outcome,) = repair.carry_out(node, repair.plan(node))
+    assert outcome.step.finding.id == "vf-lost"
+    assert "process 88 (testpmd)" in outcome.problems[0]
+    assert driver.current_driver(sim, VF) == "igb_uio"
+    (folder / "4").unlink()
+    repair.carry_out(node, repair.plan(node))
+    assert doctor.examine(node) == []
+    assert driver.current_driver(sim, VF) == "igbvf"
+
+
+def test_a_claim_is_a_name_too(bench: Bench) -> None:
+    """A runtime that names namespaces by /proc mounts none: the claim tells that its pod lives."""
+    pod = bench.attach(VF)
+    node = bench.machine.node
+    record = node.journal.read(VF)
+    node.journal.remove(VF)
+    folder = Path(node.proc, "77/ns")
+    folder.mkdir(parents=True)
+    (folder / "net").symlink_to(pod.path)
+    (found,) = doctor.examine(node)
+    assert (found.id, found.value) == ("record-missing", pod.path)
+    repair.carry_out(node, repair.plan(node))
+    again = node.journal.read(VF)
+    assert record is not None
+    assert again is not None
+    assert again.owner.netns == record.owner.netns
+
+
 def test_a_namespace_that_only_another_process_space_knows_is_not_judged(bench: Bench) -> None:
     """In a container without the host's processes a dead path of /proc says nothing."""
     nameless(bench)
