@@ -1,4 +1,4 @@
-"""Checks of VFs that no record has: lost, foreign, without driver, not as a driver left them. Pure.
+"""Checks of idle VFs: without driver, or not as their driver left them. Pure.
 
 The admin MAC and the spoof check differ by driver, so only VFs of one PF are compared with each
 other, and only where they agree.
@@ -9,33 +9,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hwmgr.findings import Cure, Evidence, Finding, Severity
-from hwmgr.holders import HeldBy
-from hwmgr.locate import is_marked
+from hwmgr.locate import is_marked, marked_name, marked_owner
 from hwmgr.model import USERSPACE_DRIVERS, LinkState, VFState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hwmgr.facts import Facts
-    from hwmgr.facts_spaces import Space
     from hwmgr.inventory import VFInfo
-    from hwmgr.model import Netdev, VFSettings
+    from hwmgr.model import VFSettings
 
 _FEWEST_SIBLINGS = 3
 
 
 def check(facts: Facts) -> Iterator[Finding]:
     """Yield what is wrong with VFs that nobody holds by a record."""
-    named = {file.address for file in facts.state.files if file.record or file.problem}
     siblings: dict[str, list[VFInfo]] = {}
     for info in facts.vfs:
         siblings.setdefault(info.vf.pf_address, []).append(info)
-    for info in facts.vfs:
-        if info.record is not None or info.vf.address in named:
-            continue
+    for info in facts.unrecorded():
         if info.state is VFState.FOREIGN:
-            yield from _foreign(facts, info)
-        elif info.vf.driver is None:
+            continue
+        if info.vf.driver is None:
             yield _unbound(facts, info)
         else:
             # What counts as left over is hwmgr.vfstate's to say.
@@ -43,88 +38,6 @@ def check(facts: Facts) -> Iterator[Finding]:
                 yield from _driver(facts, info)
             yield from _settings(info, siblings[info.vf.pf_address])
             yield from _marked_here(facts, info)
-
-
-def _foreign(facts: Facts, info: VFInfo) -> Iterator[Finding]:
-    vf = info.vf
-    places = facts.elsewhere(vf.address)
-    for space, netdev in places:
-        if is_marked(netdev, vf.address):
-            yield _marked_elsewhere(facts, info, space, netdev)
-            return
-    claim = facts.state.claims.get(vf.address)
-    if claim is not None and claim.live:
-        source = f"{facts.state.root}/pci/{vf.address}"
-        text = "end the pod of that namespace; its own plugin gives the VF back"
-        yield _of_others(info, text, Severity.INFO, Evidence(f"names {claim.path}", source))
-    elif vf.netdevs:
-        text = f"none if it is meant; else take {vf.ifname} out of use (ip-link(8))"
-        yield _of_others(info, text, Severity.INFO, Evidence(info.reason, "ip address; ip route"))
-    elif vf.driver in USERSPACE_DRIVERS:
-        text = "none if it is meant; else end that process"
-        yield _of_others(info, text, Severity.INFO, Evidence(info.reason, "/proc/*/fd"))
-    elif places:
-        space, netdev = places[0]
-        held = ", ".join(h.text for h in space.holders)
-        evidence = Evidence(f"{netdev.name} is there, kept by {held}", space.path)
-        text = f"end {space.holders[0].text if space.holders else space.path}; the VF comes home"
-        yield _of_others(info, text, Severity.WARNING, evidence)
-    else:
-        yield _nowhere(facts, info)
-
-
-def _of_others(info: VFInfo, repair: str, severity: Severity, evidence: Evidence) -> Finding:
-    return Finding("vf-foreign", severity, info.vf.address, info.reason, (evidence,), repair)
-
-
-def _nowhere(facts: Facts, info: VFInfo) -> Finding:
-    vf = info.vf
-    looked = "every process, descriptor and mount" if facts.all_processes else "what we can see"
-    return Finding(
-        id="vf-nowhere",
-        severity=Severity.ERROR,
-        subject=vf.address,
-        finding=f"{vf.driver} has it, but its netdev is in no namespace that can be found",
-        evidence=(
-            Evidence("no netdev here", f"/sys/bus/pci/devices/{vf.address}/net"),
-            Evidence(f"looked through {looked}", "/proc"),
-        ),
-        repair="bind its driver anew: the netdev is made again here"
-        if facts.all_processes
-        else "run hwmgr on the host itself: here not all processes can be seen",
-        cure=Cure.REBIND if facts.all_processes else None,
-    )
-
-
-def _marked_elsewhere(facts: Facts, info: VFInfo, space: Space, netdev: Netdev) -> Finding:
-    address, alias = info.vf.address, netdev.alias or ""
-    mark = Evidence(f"alias {alias}", f"{space.path}, ip link show {netdev.name}")
-    keepers = tuple(Evidence(f"keeps it: {h.text}", h.path) for h in space.holders)
-    owner = owner_in(alias)
-    claim = facts.state.claims.get(address)
-    claimed = claim.path if claim is not None and claim.key == space.key else None
-    if claimed or any(h.kind is HeldBy.MOUNT for h in space.holders):
-        return Finding(
-            id="record-missing",
-            severity=Severity.ERROR,
-            subject=address,
-            finding=f"container {owner[:13]} has it as {netdev.name}, and its record is lost",
-            evidence=(mark, *keepers),
-            repair="write the record anew, from the alias and the state file",
-            cure=Cure.REBUILD,
-            value=claimed or space.path,
-        )
-    held = ", ".join(h.text for h in space.holders)
-    return Finding(
-        id="vf-lost-nameless",
-        severity=Severity.ERROR,
-        subject=address,
-        finding=f"container {owner[:13]} had it; no record, and only {held} keeps its namespace",
-        evidence=(mark, *keepers),
-        repair=f"take {netdev.name} home, as {name_in(alias)}",
-        cure=Cure.TAKE_HOME,
-        value=space.path,
-    )
 
 
 def _unbound(facts: Facts, info: VFInfo) -> Finding:
@@ -248,20 +161,10 @@ def _marked_here(facts: Facts, info: VFInfo) -> Iterator[Finding]:
                 id="alias-left",
                 severity=Severity.WARNING,
                 subject=info.vf.address,
-                finding=f"{netdev.name} is marked for container {owner_in(alias)[:13]}, "
+                finding=f"{netdev.name} is marked for container {marked_owner(netdev)[:13]}, "
                 "which has no record",
                 evidence=(Evidence(f"alias {alias}", f"ip link show {netdev.name}"),),
-                repair=f"clear the alias, name it {name_in(alias)}",
+                repair=f"clear the alias, name it {marked_name(netdev)}",
                 cure=Cure.CLEAR_ALIAS,
                 value=alias,
             )
-
-
-def owner_in(alias: str) -> str:
-    """Return the container in our alias of a netdev."""
-    return alias.partition(";owner=")[2]
-
-
-def name_in(alias: str) -> str:
-    """Return the name on the host in our alias of a netdev."""
-    return alias.partition(";name=")[2].partition(";owner=")[0]

@@ -13,11 +13,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwmgr import driver
-from hwmgr.checks_vfs import name_in
 from hwmgr.cures_state import from_alias, plain_settings
 from hwmgr.errors import BindError, SysfsError, UndoIncomplete
 from hwmgr.inventory import inventory
-from hwmgr.locate import here
+from hwmgr.locate import here, marked_name
 from hwmgr.model import (
     USERSPACE_DRIVERS,
     Before,
@@ -100,10 +99,11 @@ def set_down(node: Node, finding: Finding) -> list[str]:
 
 def clear_alias(node: Node, finding: Finding) -> list[str]:
     """Take our mark off a netdev that came home by itself, and give it the name in the mark."""
-    name = name_in(finding.value)
+    netdevs = here(node, finding.subject)
+    name = marked_name(netdevs[0]) if netdevs else ""
     with node.netlink.links() as links:
         other = links.find(name) if 0 < len(name) < 16 else None
-        ours = {n.index for n in here(node, finding.subject)}
+        ours = {n.index for n in netdevs}
         free = 0 < len(name) < 16 and (other is None or other.index in ours)
     change: dict[str, object] = {"name": name} if free else {}
     return _netdev(node, finding.subject, alias=None, **change)

@@ -11,12 +11,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwmgr import adopt, claims, savedstate
-from hwmgr.checks_vfs import name_in, owner_in, usual_spoofchk
+from hwmgr.checks_vfs import usual_spoofchk
 from hwmgr.devicefiles import device_files
 from hwmgr.errors import RecordTorn
 from hwmgr.inuse import OpenFiles
 from hwmgr.inventory import inventory
-from hwmgr.locate import inside, is_marked
+from hwmgr.locate import inside, is_marked, marked_name, marked_owner
 from hwmgr.model import (
     Before,
     Kind,
@@ -160,8 +160,8 @@ def from_alias(node: Node, address: PciAddress, path: str) -> Record | None:
         os.close(fd)
     if not marked:
         return None
-    names = [name_in(n.alias or "") for n in marked]
-    container = owner_in(marked[0].alias or "")
+    names = [marked_name(n) for n in marked]
+    container = marked_owner(marked[0])
     if not _CONTAINER.fullmatch(container) or not all(map(_IFNAME.fullmatch, names)):
         return None
     saved = _saved(node, address, container, marked[0].name, path)

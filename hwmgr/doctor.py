@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hwmgr import checks_files, checks_host, checks_netdevs, checks_records, checks_vfs
+from hwmgr import (
+    checks_files,
+    checks_foreign,
+    checks_host,
+    checks_netdevs,
+    checks_records,
+    checks_vfs,
+)
 from hwmgr.facts import gather
 from hwmgr.facts_state import is_busy
 from hwmgr.findings import Severity
@@ -17,6 +24,7 @@ if TYPE_CHECKING:
 
 CHECKS = (
     checks_records.check,
+    checks_foreign.check,
     checks_vfs.check,
     checks_netdevs.check,
     checks_host.check,

@@ -63,6 +63,11 @@ class Facts:
         """Return the record of a function."""
         return next((r for _f, r in self.records() if r.address == address), None)
 
+    def unrecorded(self) -> list[VFInfo]:
+        """Return the VFs that no record tells of, not even a damaged one."""
+        told = {file.address for file in self.state.files}
+        return [i for i in self.vfs if i.record is None and i.vf.address not in told]
+
     def elsewhere(self, address: str) -> list[tuple[Space, Netdev]]:
         """Return where else a function's netdevs are."""
         return [(s, n) for s in self.spaces.values() for n in s.netdevs.get(address, ())]

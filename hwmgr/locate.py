@@ -52,6 +52,16 @@ def marked_function(netdev: Netdev) -> str | None:
     return alias.removeprefix(f"{_MARK}:").partition(";")[0]
 
 
+def marked_owner(netdev: Netdev) -> str:
+    """Return the container in our mark, as it stands there: a pod can have made it up."""
+    return (netdev.alias or "").partition(";owner=")[2]
+
+
+def marked_name(netdev: Netdev) -> str:
+    """Return the name on the host in our mark, as it stands there."""
+    return (netdev.alias or "").partition(";name=")[2].partition(";owner=")[0]
+
+
 def here(node: Node, address: str) -> tuple[Netdev, ...]:
     """Return the function's netdevs in our own namespace, port 0 first."""
     names = netdevs_of(node.sysfs, address)

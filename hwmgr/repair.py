@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hwmgr import cures_devices, cures_state, doctor
 from hwmgr.errors import HwmgrError, StateError, UndoIncomplete
-from hwmgr.findings import Cure
+from hwmgr.findings import Cure, Severity
 from hwmgr.pci import device_path, parse_address
 
 if TYPE_CHECKING:
@@ -127,15 +127,20 @@ def carry_out(node: Node, steps: Sequence[Step], addresses: Collection[str] = ()
             break
     else:
         found = doctor.examine(node)
-    still = {f.key for f in found}
-    return [Outcome(step, _judged(step, problems[step.finding.key], still)) for step in done]
+    return [Outcome(step, _judged(step, problems[step.finding.key], found)) for step in done]
 
 
-def _judged(
-    step: Step, problems: Sequence[str], still: Collection[tuple[str, str, str]]
-) -> tuple[str, ...]:
-    if step.finding.key in still and not problems:
-        return (f"{step.finding.subject}: it is still so: {step.finding.finding}",)
+def _judged(step: Step, problems: Sequence[str], found: Sequence[Finding]) -> tuple[str, ...]:
+    """Say what is left of a step's problems, now that the node has been looked at again.
+
+    What failed first may have worked in a later round, by then under another finding's name.
+    """
+    finding = step.finding
+    if finding.key in {f.key for f in found} and not problems:
+        return (f"{finding.subject}: it is still so: {finding.finding}",)
+    left = {f.subject for f in found if f.severity is not Severity.INFO}
+    if isinstance(step, RepairStep) and finding.subject not in left:
+        return ()
     return tuple(problems)
 
 

@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hwmgr import checks_files, checks_host, checks_netdevs, checks_records, checks_vfs
+from hwmgr import (
+    checks_files,
+    checks_foreign,
+    checks_host,
+    checks_netdevs,
+    checks_records,
+    checks_vfs,
+)
 from hwmgr.doctor import examine
 from hwmgr.facts import Facts, gather
 from hwmgr.facts_host import HugePages, Kubelet, Manager, Member
@@ -107,7 +114,14 @@ def only(check: Any, facts: Facts) -> Finding:
 
 
 def test_a_healthy_attachment_is_no_finding(scene: Scene) -> None:
-    for check in (checks_records, checks_vfs, checks_netdevs, checks_host, checks_files):
+    for check in (
+        checks_records,
+        checks_foreign,
+        checks_vfs,
+        checks_netdevs,
+        checks_host,
+        checks_files,
+    ):
         assert list(check.check(scene.facts)) == []
 
 
@@ -289,17 +303,17 @@ def test_a_foreign_claim_is_told_and_left(scene: Scene) -> None:
     scene.change_vf(OTHER, {"state": VFState.FOREIGN, "reason": "claimed"})
     claims = {**scene.facts.state.claims, OTHER: Claim("/run/netns/x", (4, 1))}
     scene.change_state(claims=claims)
-    found = only(checks_vfs.check, scene.facts)
+    found = only(checks_foreign.check, scene.facts)
     assert (found.id, found.severity, found.cure) == ("vf-foreign", Severity.INFO, None)
 
 
 def test_a_netdev_that_nobody_can_find(scene: Scene) -> None:
     scene.change_vf(OTHER, {"state": VFState.FOREIGN, "reason": "away"}, netdevs=())
     scene.change(all_processes=True)
-    found = only(checks_vfs.check, scene.facts)
+    found = only(checks_foreign.check, scene.facts)
     assert (found.id, found.cure) == ("vf-nowhere", Cure.REBIND)
     scene.change(all_processes=False)
-    assert only(checks_vfs.check, scene.facts).cure is None
+    assert only(checks_foreign.check, scene.facts).cure is None
 
 
 def test_a_mark_on_a_netdev_that_is_here(scene: Scene) -> None:
