@@ -12,6 +12,7 @@ from hwmgr.holders import sees_all_processes
 from hwmgr.inventory import inventory
 from hwmgr.model import USERSPACE_DRIVERS, VFState
 from hwmgr.pci import device_path, find_pf, list_pfs
+from hwmgr.savedstate import Format
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -162,7 +163,8 @@ def _is_elsewhere(info: VFInfo) -> bool:
 def _strays(state: StateFacts, records: list[Record]) -> bool:
     """Tell whether a state file in a namespace's folder has no record: is that namespace alive?"""
     belonging = {path for record in records for path in record.saved_files}
-    return any(e.netns_inode and e.path not in belonging for e in state.entries)
+    seed = [e for e in state.entries if e.format is Format.SEED and e.netns_inode]
+    return any(e.path not in belonging for e in seed)
 
 
 def _out_of_sight(node: Node, record: Record) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -37,7 +38,6 @@ from tests.fakes.tree import Nic
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
     from hwmgr.findings import Finding
     from hwmgr.model import Record
@@ -123,6 +123,18 @@ def test_a_healthy_attachment_is_no_finding(scene: Scene) -> None:
         checks_files,
     ):
         assert list(check.check(scene.facts)) == []
+
+
+def test_processes_are_looked_through_only_when_something_is_missed(machine: Machine) -> None:
+    other = machine.namespace()
+    folder = Path(machine.node.proc, "9/ns")
+    folder.mkdir(parents=True)
+    (folder / "net").symlink_to(other.path)
+    scene = attached(machine)
+    assert other.key not in scene.facts.spaces
+    assert len(scene.facts.spaces) == 1
+    machine.kill(machine._namespaces[-1])
+    assert other.key in gather(machine.node).spaces
 
 
 def test_the_kernel_is_asked_once_whatever_the_number_of_vfs(tmp_path: Path) -> None:
