@@ -82,20 +82,20 @@ def healthy() -> Iterator[Healthy]:
 
 
 @pytest.fixture(scope="module")
-def table() -> Iterator[list[list[str]]]:
-    rows: list[list[str]] = []
+def table(request: pytest.FixtureRequest) -> Iterator[list[list[str]]]:
+    """Collect what was tried and print it when the module is through."""
+    rows = [list(COLUMNS)]
     yield rows
-    widths = [max(len(r[i]) for r in [list(COLUMNS), *rows]) for i in range(len(COLUMNS))]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(COLUMNS))]
     lines = [
         "  ".join(text.ljust(w) for text, w in zip(row, widths, strict=True)).rstrip()
-        for row in [list(COLUMNS), *rows]
+        for row in rows
     ]
-    out = os.environ.get("LAB_OUT")
-    text = "\n".join(lines)
-    os.write(2, f"\n{text}\n".encode())
-    if out:
-        with open(f"{out}/doctor.txt", "w") as file:
-            file.write(text + "\n")
+    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    if reporter is not None:
+        reporter.write_line("")
+        for line in lines:
+            reporter.write_line(line)
 
 
 @pytest.mark.parametrize("case", DAMAGES, ids=[d.make.__name__ for d in DAMAGES])
