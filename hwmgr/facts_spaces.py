@@ -84,7 +84,8 @@ def _entered(
             return None
         with node.netlink.links(fd) as links:
             return Space(key, path, holders, _by_function(links.list(), parents=parents))
-    except HwmgrError as error:
+    except (HwmgrError, OSError) as error:
+        # setns(2) is root's; who may only look is told what can be seen without.
         node.log(f"{path}: {error}")
         return None
     finally:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hwmgr import claims
-from hwmgr.errors import LockTimeout, NamespaceError, RecordTorn
+from hwmgr.errors import LockTimeout, NamespaceError, RecordTorn, StateError
 from hwmgr.journal import SCHEMA
 from hwmgr.journal import decode as decode_record
 from hwmgr.netns import identity
@@ -109,6 +109,9 @@ def is_busy(node: Node, address: str) -> bool:
             return False
     except LockTimeout:
         return True
+    except StateError:
+        # A state directory that can only be read: looking is all that can be done there.
+        return False
 
 
 def _key(path: str) -> NamespaceKey | None:
