@@ -12,11 +12,12 @@ import typer
 from hwmgr import cli_complete
 from hwmgr.cli_apply import apply, plan, units
 from hwmgr.cli_devices import pf_app, vf_app
+from hwmgr.cli_doctor import doctor, repair
 from hwmgr.cli_map import vf_map
 from hwmgr.cli_options import OutputOption, session_of
 from hwmgr.cli_output import Output
 from hwmgr.cli_session import real_session
-from hwmgr.cli_state import repair, state_app
+from hwmgr.cli_state import state_app
 from hwmgr.cli_terminal import run_command
 from hwmgr.cli_watch import watch
 
@@ -35,6 +36,7 @@ _GROUP_EXAMPLES = """Examples:
   hwmgr watch           (until Ctrl-C)
   hwmgr plan desired.yaml
   hwmgr apply desired.yaml
+  hwmgr doctor          (says what is wrong, and why)
   hwmgr repair          (prints its plan)
   hwmgr repair --yes    (carries it out)
 """
@@ -52,6 +54,7 @@ app.add_typer(state_app, name="state")
 app.command("plan", epilog="Exit status 1: it would change something, or cannot be had.")(plan)
 app.command("apply", epilog="Example: hwmgr apply /etc/hwmgr/desired.yaml")(apply)
 app.command("units", epilog="Example: hwmgr units --install")(units)
+app.command("doctor", epilog="Exit status 1: an error or a warning was found.")(doctor)
 app.command(
     "repair", epilog="Exit status 1: something was found, or something could not be repaired."
 )(repair)

@@ -1,4 +1,4 @@
-"""The commands ``hwmgr state`` and ``hwmgr repair``."""
+"""The commands ``hwmgr state list`` and ``hwmgr state show``."""
 
 from __future__ import annotations
 
@@ -49,40 +49,3 @@ def _state_show(
         raise StateError(state.root, 0, f"{problem}; see 'hwmgr state list'")
     view = cli_views.state_view(found[0])
     session.show_one({**view, "content": content(state, found[0])}, output)
-
-
-def repair(
-    context: typer.Context,
-    yes: Annotated[
-        bool, typer.Option("--yes", help="Do it; without this nothing is done.")
-    ] = False,
-    output: OutputOption = None,
-) -> None:
-    """Print what is wrong and how it would be put right; with --yes do it."""
-    from hwmgr import leftcalls
-    from hwmgr.repair import act, plan
-
-    session = session_of(context)
-    node = session.node()
-    # Calls first: they may give back what would otherwise have to be repaired.
-    calls = leftcalls.plan(node)
-    steps = [*calls, *plan(node)]
-    views = [cli_views.repair_view(s, cli_views.evidence(node.state, s)) for s in steps]
-    session.show(views, cli_views.REPAIR_COLUMNS, output)
-    if not yes:
-        if steps:
-            session.complain(f"{len(steps)} found; 'hwmgr repair --yes' puts them right")
-        raise typer.Exit(1 if steps else 0)
-    problems = []
-    for step in calls:
-        with session.busy(f"{step.subject}: {step.action}"):
-            problems += leftcalls.act(node, step, session.programs)
-    wrong = plan(node)
-    for step in steps:
-        if step not in wrong:
-            continue
-        with session.busy(f"{step.subject}: {step.action}"):
-            problems += act(node, step)
-    for problem in problems:
-        session.complain(problem)
-    raise typer.Exit(1 if problems else 0)

@@ -36,6 +36,10 @@ class Terminal:
         text = render(rows, columns, output or self.output, self.screen(), data)
         self.stdout.write(text + "\n")
 
+    def show_text(self, rendered: Callable[[Screen], str]) -> None:
+        """Print what a function makes for this screen."""
+        self.stdout.write(rendered(self.screen()) + "\n")
+
     def show_one(self, value: Mapping[str, object], output: Output | None) -> None:
         """Print one object, as lines of ``key: value`` for people."""
         form = output or self.output

@@ -9,11 +9,12 @@ from hwmgr.cli_output import Column
 from hwmgr.vfsettings import NO_MAC
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hwmgr.findings import Finding
     from hwmgr.inventory import PFInfo, VFInfo
     from hwmgr.model import Netdev, Owner, Record, VFSettings
-    from hwmgr.repair import RepairStep
     from hwmgr.savedstate import SavedEntry
-    from hwmgr.store import StateDir
 
 Json = dict[str, object]
 
@@ -60,12 +61,20 @@ STATE_COLUMNS = (
     Column("WRITTEN", "mtime", wide=True, rank=8),
     Column("PROBLEM", "problem", rank=1, shrink=True),
 )
-REPAIR_COLUMNS = (
-    Column("SUBJECT", "subject"),
-    Column("SEVERITY", "severity", rank=1),
+FINDING_COLUMNS = (
+    Column("SEVERITY", "severity"),
+    Column("ID", "id"),
+    Column("SUBJECT", "subject", shrink=True),
     Column("FINDING", "finding", shrink=True),
-    Column("REPAIR", "repair"),
-    Column("EVIDENCE", "evidence", wide=True, rank=2),
+    Column("REPAIR", "repair", rank=1, shrink=True),
+    Column("EVIDENCE", "evidence", wide=True, rank=2, shrink=True),
+)
+OUTCOME_COLUMNS = (
+    Column("RESULT", "result"),
+    Column("ID", "id"),
+    Column("SUBJECT", "subject", shrink=True),
+    Column("REPAIR", "repair", shrink=True),
+    Column("PROBLEMS", "problems", shrink=True),
 )
 
 
@@ -242,30 +251,34 @@ def state_view(entry: SavedEntry) -> Json:
     }
 
 
-def repair_view(step: RepairStep, evidence: str) -> Json:
-    """Return a finding under the keys of ``repair``."""
-    from hwmgr.repair import Action
-
-    lost = step.action in (Action.GIVE_BACK, Action.SET_ASIDE)
+def finding_view(finding: Finding) -> Json:
+    """Return a finding under the keys of ``doctor``."""
     return {
-        "id": f"{str(step.action).replace(' ', '-')}:{step.subject}",
-        "severity": "error" if lost else "warning",
-        "subject": step.subject,
-        "finding": step.finding,
-        "evidence": evidence,
-        "repair": str(step.action),
+        "id": finding.id,
+        "severity": str(finding.severity),
+        "subject": finding.subject,
+        "finding": finding.finding,
+        "evidence": [{"fact": e.fact, "source": e.source} for e in finding.evidence],
+        "repair": finding.repair,
     }
 
 
-def evidence(state: StateDir, step: RepairStep) -> str:
-    """Return the path of the file that shows a finding."""
-    from hwmgr.repair import Action
+def finding_row(finding: Finding) -> Json:
+    """Return a finding as a row of the table."""
+    evidence = "; ".join(f"{e.fact} ({e.source})" for e in finding.evidence)
+    return {**finding_view(finding), "evidence": evidence}
 
-    if step.action in (Action.RUN_CALL, Action.SET_CALL_ASIDE):
-        return state.path("spool", step.subject)
-    if step.action is Action.UNCLAIM:
-        return state.path("pci", step.subject)
-    return state.path("journal", f"{step.subject}.json")
+
+def outcome_view(finding: Finding, problems: Sequence[str]) -> Json:
+    """Return what became of a step of ``repair --yes``, under its keys."""
+    result = "failed" if problems else "done"
+    return {**finding_view(finding), "result": result, "problems": list(problems)}
+
+
+def outcome_row(finding: Finding, problems: Sequence[str]) -> Json:
+    """Return what became of a step as a row of the table."""
+    view = outcome_view(finding, problems)
+    return {**view, "problems": "; ".join(problems)}
 
 
 def rfc3339(seconds: float) -> str:

@@ -7,10 +7,11 @@ started for, takes its own locks, and removes the file when the work is done.
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import HwmgrError, RecordTorn, RunError
-from hwmgr.repair import Action, RepairStep
+from hwmgr.findings import Cure, Evidence, Finding, Severity
 from hwmgr.spool import Spool
 
 if TYPE_CHECKING:
@@ -23,41 +24,59 @@ _EXCERPT = 300
 _NOT_INHERITED = ("HWMGR_LOCKED_CONTAINER",)
 
 
-def plan(node: Node) -> list[RepairStep]:
-    """Return the calls that are left, oldest first, touching nothing."""
-    spool = Spool(node.state)
-    return [step for name in spool.names() for step in _step(spool, name)]
-
-
-def act(node: Node, step: RepairStep, programs: str) -> list[str]:
-    """Do one step; return what could not be done, in words.
+@dataclass(frozen=True, slots=True)
+class LeftCallStep:
+    """A call to be run, or set aside; see hwmgr.repair.Step.
 
     ``programs`` is the folder that has the programs of calls, ``multus`` and ``sriov``.
     """
-    spool, name = Spool(node.state), step.subject
-    try:
-        if step not in _step(spool, name):
+
+    finding: Finding
+    programs: str
+
+    def carry_out(self, node: Node) -> list[str]:
+        """Do it, if it is still left; return what could not be done, in words."""
+        spool, name = Spool(node.state), self.finding.value
+        if self.finding not in _findings(spool, name):
             return []  # somebody has done it meanwhile
-        if step.action is Action.SET_CALL_ASIDE:
+        if self.finding.cure is Cure.SET_CALL_ASIDE:
             spool.set_aside(name)
             return []
         left = spool.read(name)
-        return [] if left is None else _run(node, spool, left, programs)
-    except HwmgrError as error:
-        return [str(error)]
+        return [] if left is None else _run(node, spool, left, self.programs)
 
 
-def _step(spool: Spool, name: str) -> list[RepairStep]:
+def examine(node: Node) -> list[Finding]:
+    """Return the calls that are left, oldest first, touching nothing. Raises StateError."""
+    spool = Spool(node.state)
+    return [finding for name in spool.names() for finding in _findings(spool, name)]
+
+
+def plan(node: Node, programs: str) -> list[LeftCallStep]:
+    """Return what is to be done about the calls that are left. Raises StateError."""
+    return [LeftCallStep(finding, programs) for finding in examine(node)]
+
+
+def _findings(spool: Spool, name: str) -> list[Finding]:
+    path = spool.path(name)
     try:
         left = spool.read(name)
     except RecordTorn as error:
-        return [RepairStep(name, str(error), Action.SET_CALL_ASIDE)]
+        what, why = "this is no call that could be run", error.reason
+        return [_finding("call-torn", path, what, why, Cure.SET_CALL_ASIDE, name)]
     except HwmgrError as error:
-        return [RepairStep(name, str(error), Action.RUN_CALL)]
+        what, why = "a call was left for later and cannot be read", error.message
+        return [_finding("call-left", path, what, why, Cure.RUN_CALL, name)]
     if left is None:
         return []
-    finding = f"a call of {left.call.program} for {left.container_id} was left for later"
-    return [RepairStep(name, finding, Action.RUN_CALL)]
+    what = f"a call of {left.call.program} for {left.container_id} was left for later"
+    why = "nobody could do it when it was made"
+    return [_finding("call-left", path, what, why, Cure.RUN_CALL, name)]
+
+
+def _finding(kind: str, path: str, what: str, why: str, cure: Cure, name: str) -> Finding:
+    evidence = (Evidence(why, path),)
+    return Finding(kind, Severity.WARNING, path, what, evidence, str(cure), cure, name)
 
 
 def _run(node: Node, spool: Spool, left: LeftCall, programs: str) -> list[str]:

@@ -9,6 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import NamespaceError
+from hwmgr.holders import namespace_holders
 from hwmgr.netns import identity_of, open_namespace
 from hwmgr.pci import netdevs_of
 
@@ -42,6 +43,24 @@ def mark(address: str, name: str, container_id: str) -> str:
 def is_marked(netdev: Netdev, address: str) -> bool:
     """Tell whether a netdev carries our mark for that function."""
     return (netdev.alias or "").startswith(f"{_MARK}:{address};")
+
+
+def marked_function(netdev: Netdev) -> str | None:
+    """Return the function that our mark on a netdev names, None without one."""
+    alias = netdev.alias or ""
+    if not alias.startswith(f"{_MARK}:") or ";" not in alias:
+        return None
+    return alias.removeprefix(f"{_MARK}:").partition(";")[0]
+
+
+def marked_owner(netdev: Netdev) -> str:
+    """Return the container in our mark, as it stands there: a pod can have made it up."""
+    return (netdev.alias or "").partition(";owner=")[2]
+
+
+def marked_name(netdev: Netdev) -> str:
+    """Return the name on the host in our mark, as it stands there."""
+    return (netdev.alias or "").partition(";name=")[2].partition(";owner=")[0]
 
 
 def here(node: Node, address: str) -> tuple[Netdev, ...]:
@@ -87,7 +106,7 @@ def everywhere(
     """Give the places that hold netdevs of a function; their descriptors are open for the block.
 
     Looked through: our namespace, the owner's recorded path and ``hint`` if they still are that
-    namespace, any process or mount that holds it.
+    namespace, any process, mount or open descriptor that holds it.
     """
     with ExitStack() as open_files:
         places = []
@@ -95,6 +114,8 @@ def everywhere(
         if netdevs:
             places.append(Place(None, netdevs))
         fd = open_owner(node, owner, hint)
+        if fd is None:
+            fd = _by_holder(node, owner)
         if fd is not None:
             open_files.callback(os.close, fd)
             netdevs = inside(node, fd, address)
@@ -117,6 +138,22 @@ def open_owner(node: Node, owner: NetnsIdentity, hint: str | None = None) -> int
         except NamespaceError:
             continue
         if identity_of(path, fd).same_namespace(owner):
+            return fd
+        os.close(fd)
+    return None
+
+
+def _by_holder(node: Node, owner: NetnsIdentity) -> int | None:
+    """Open a namespace that nobody lives in, by a descriptor of some process or another's mount.
+
+    Such a namespace is no living owner's, so open_owner() does not look there.
+    """
+    for holder in namespace_holders(node.proc).get((owner.dev, owner.inode), ()):
+        try:
+            fd = open_namespace(holder.path)
+        except NamespaceError:
+            continue
+        if identity_of(holder.path, fd).same_namespace(owner):
             return fd
         os.close(fd)
     return None

@@ -31,7 +31,8 @@ class Node:
     """What every operation of the device plane works on.
 
     ``checkpoint`` is called after each durable step with its name (tests end the process there);
-    ``log`` takes one line for the administrator; ``proc`` is where processes are looked for.
+    ``log`` takes one line for the administrator; ``proc`` is where processes are looked for;
+    ``run`` and ``etc`` are where other programs tell what they do, ``kubelet`` is kubelet's folder.
     """
 
     sysfs: Sysfs
@@ -47,6 +48,9 @@ class Node:
     proc: str = "/proc"
     dev: str = "/dev"
     devlink: Devlink = field(default_factory=NoDevlink)
+    run: str = "/run"
+    etc: str = "/etc"
+    kubelet: str = "/var/lib/kubelet"
     journal: Journal = field(init=False)
     locks: Locks = field(init=False)
 

@@ -55,6 +55,10 @@ class Spool:
     def __init__(self, state: StateDir) -> None:
         self._state = state
 
+    def path(self, name: str) -> str:
+        """Return where a call is, or would be."""
+        return self._state.path(FOLDER, name)
+
     def names(self, container_id: str | None = None) -> list[str]:
         """Return the files' names, oldest call first; of one container those that may be its own.
 

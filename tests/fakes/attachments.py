@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
+from hwmgr import repair
+from hwmgr.findings import RECORD_CURES
 from hwmgr.model import (
     AttachRequest,
     DpdkRequest,
@@ -15,6 +18,10 @@ from hwmgr.model import (
 )
 from tests.fakes.fixtures_mellanox import CX3
 from tests.fakes.tree import Nic
+
+if TYPE_CHECKING:
+    from hwmgr.node import Node
+    from hwmgr.repair import Step
 
 CONTAINER = "c0ffee0000000000000000000000000000000000000000000000000000000001"
 SMALL = Nic(vfs=2)
@@ -41,6 +48,15 @@ WORN = VFSettings(
     trust=False,
     link_state=LinkState.AUTO,
 )
+
+
+def repair_of_records(node: Node) -> list[Step]:
+    """Return the part of a repair's plan that goes by the journal alone.
+
+    Worn hardware has a VLAN and a MAC of its own before it is attached: that is no repair's
+    business in a test of the undo.
+    """
+    return [step for step in repair.plan(node) if step.finding.cure in RECORD_CURES]
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ def replace_node(node: Node, **change: object) -> Node:
     """Return a node with other doors (dataclasses.replace refuses its derived fields)."""
     names = (
         "sysfs", "netlink", "udev", "runner", "state", "boot_id", "clock", "dpdk_tools",
-        "checkpoint", "log", "proc", "dev", "devlink",
+        "checkpoint", "log", "proc", "dev", "devlink", "run", "etc", "kubelet",
     )  # fmt: skip
     return Node(**{**{name: getattr(node, name) for name in names}, **change})
 
@@ -109,5 +109,8 @@ def build(
         log=logged.append,
         proc=f"{base}/proc",
         dev=sim.dev,
+        run=f"{base}/run",
+        etc=f"{base}/etc",
+        kubelet=f"{base}/kubelet",
     )
     return Machine(sim, net, udev, runner, state, node, nics, logged, checkpoints)

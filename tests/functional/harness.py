@@ -270,6 +270,9 @@ class Bench:
             boot_id=boot_id,
             dpdk_tools=(self.tool,),
             dev=self.sim.dev,
+            run=f"{self.base}/run",
+            etc=f"{self.base}/etc",
+            kubelet=f"{self.base}/kubelet",
             checkpoint=checkpoint or (lambda _name: None),
         )
 

@@ -12,7 +12,7 @@ from hwmgr import repair
 from hwmgr.manager import Manager
 from hwmgr.model import Stage
 from hwmgr.netns import entered
-from tests.fakes.attachments import CASES, CONTAINER, Case
+from tests.fakes.attachments import CASES, CONTAINER, Case, repair_of_records
 from tests.functional.harness import Bench, changes
 from tests.functional.processes import SuicideAt, finish, start
 from tests.functional.test_device_attach import bench_for
@@ -55,9 +55,9 @@ def by_gc(node: Node, _pod: Namespace) -> None:
 
 
 def by_repair(node: Node, pod: Namespace) -> None:
-    for step in repair.plan(node):
+    for step in repair_of_records(node):
         assert repair.act(node, step) == [], step
-    assert repair.plan(node) == []
+    assert repair_of_records(node) == []
     for record in node.journal.records():
         assert record.stage is Stage.ATTACHED
         Manager(node).check(CONTAINER, "net1")

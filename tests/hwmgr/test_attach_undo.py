@@ -13,7 +13,7 @@ from hwmgr import driver, repair
 from hwmgr.errors import HwmgrError
 from hwmgr.manager import Manager
 from hwmgr.model import Kind, Stage, VFSettings
-from tests.fakes.attachments import CASES, CONTAINER, WORN, Case
+from tests.fakes.attachments import CASES, CONTAINER, WORN, Case, repair_of_records
 from tests.fakes.machine import Machine, build, replace_node
 from tests.fakes.mortal import Killed, Life, mortal
 from tests.fakes.runner import Devbind
@@ -238,9 +238,9 @@ def by_gc(made: Scene) -> None:
 
 
 def by_repair(made: Scene) -> None:
-    for step in repair.plan(made.node):
+    for step in repair_of_records(made.node):
         assert repair.act(made.node, step) == [], step
-    assert repair.plan(made.node) == []
+    assert repair_of_records(made.node) == []
     for record in made.node.journal.records():
         # What is whole and whose pod lives is no repair's business.
         assert record.stage is Stage.ATTACHED

@@ -204,7 +204,8 @@ def test_repair_plans_and_then_acts(cli: Cli) -> None:
     (step,) = planned.json
     assert list(step) == ["id", "severity", "subject", "finding", "evidence", "repair"]
     assert (step["subject"], step["severity"], step["repair"]) == (VF, "error", "give back")
-    assert os.path.exists(step["evidence"])
+    assert step["id"] == "vf-leaked"
+    assert os.path.exists(step["evidence"][0]["source"])
     assert cli("vf", "list", "--state", "leaked", "-o", "json").json
     assert cli("repair", "--yes").status == 0
     assert cli("repair").status == 0
@@ -220,8 +221,9 @@ def leave_call(cli: Cli, program: str = "sriov") -> Path:
 def test_repair_runs_the_calls_that_were_left_for_later(cli: Cli) -> None:
     path = leave_call(cli)
     (step,) = cli("repair", "-o", "json").json
-    assert (step["subject"], step["repair"]) == (path.name, "run the call")
-    assert step["evidence"] == str(path)
+    assert (step["subject"], step["repair"]) == (str(path), "run the call")
+    assert step["evidence"][0]["source"] == str(path)
+    assert cli("doctor", "-o", "json").json == [step]
     assert path.exists()
 
     def sriov(call: Call) -> Completed:
@@ -413,7 +415,7 @@ def test_completion(machine: Machine, words: list[str], offered: list[str]) -> N
 
 COMMANDS = [
     "pf list", "vf list", "vf show", "vf bind", "vf unbind", "vf map", "watch", "state list",
-    "state show", "plan", "apply", "units", "repair",
+    "state show", "plan", "apply", "units", "doctor", "repair",
 ]  # fmt: skip
 
 

@@ -132,7 +132,7 @@ def test_a_plan_fits_the_terminal(cli: Cli, width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     assert "default/web" in text
     assert ("ADDRESS" in text) == (width > 80)
-    assert ("default/web net1, default/web net2" in text) == (width > 80)
+    assert ("default/web net1, default/web net2" in text) == (width > 120)
 
 
 def test_a_driver_that_fails_is_one_line_with_what_to_do(cli: Cli) -> None:

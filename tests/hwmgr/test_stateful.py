@@ -15,6 +15,7 @@ from hwmgr import repair
 from hwmgr.errors import DeviceBusy, NoFreeVF
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, DpdkRequest, Kind, PciAddress, Stage, VFSettings
+from tests.fakes.attachments import repair_of_records
 from tests.fakes.machine import Machine, build, replace_node
 from tests.fakes.mortal import Killed, Life, mortal
 from tests.fakes.tree import Nic
@@ -118,8 +119,8 @@ class Claims(RuleBasedStateMachine):
     @rule()
     def repaired(self) -> None:
         """Repair takes back what was not finished or has no owner, and nothing that is held."""
-        for step in repair.plan(self.machine.node):
-            assert step.subject not in self.held.values()
+        for step in repair_of_records(self.machine.node):
+            assert step.finding.subject not in self.held.values()
             assert repair.act(self.machine.node, step) == []
         for container in [*self.unsure]:
             if not self.machine.node.journal.owned_by(container):

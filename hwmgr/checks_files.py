@@ -1,0 +1,90 @@
+"""Checks of the other files in the state directory: companions, leavings of killed writes. Pure."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hwmgr.findings import Cure, Evidence, Finding, Severity
+from hwmgr.savedstate import Format
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from hwmgr.facts import Facts
+    from hwmgr.savedstate import SavedEntry
+
+_COMPANIONS = (Format.SEED, Format.INTEL, Format.SRIOV_CNI)
+
+
+def check(facts: Facts) -> Iterator[Finding]:
+    """Yield what is wrong with files that are no records."""
+    belonging = {path for _f, record in facts.records() for path in record.saved_files}
+    for entry in facts.state.entries:
+        if entry.format not in _COMPANIONS or entry.path in belonging:
+            continue
+        if entry.problem is not None:
+            yield _unreadable(entry)
+        elif not _kept(facts, entry):
+            yield _orphan(entry)
+    for temporary in facts.state.temporaries:
+        yield Finding(
+            id="temp-file",
+            severity=Severity.WARNING,
+            subject=temporary.path,
+            finding=f"left by a write of process {temporary.pid}, which has ended",
+            evidence=(Evidence(f"no process {temporary.pid}", "/proc"),),
+            repair="remove the file",
+            cure=Cure.REMOVE_FILE,
+            value=temporary.path,
+        )
+    if facts.state.mode & 0o022:
+        yield Finding(
+            id="state-dir-open",
+            severity=Severity.ERROR,
+            subject=facts.state.root,
+            finding="others than root may change records, which decide what we do as root",
+            evidence=(Evidence(f"mode {facts.state.mode:04o}", facts.state.root),),
+            repair=f"chmod 700 {facts.state.root}",
+        )
+
+
+def _kept(facts: Facts, entry: SavedEntry) -> bool:
+    """Tell whether somebody alive stands behind a state file: a record, a claim, a namespace."""
+    address = entry.address or ""
+    claim = facts.state.claims.get(address)
+    if claim is not None and claim.live:
+        return True
+    if entry.netns_inode is not None and any(i == entry.netns_inode for _d, i in facts.spaces):
+        return True
+    record = facts.record_of(address)
+    return record is not None and record.owner.container_id == entry.container_id
+
+
+def _unreadable(entry: SavedEntry) -> Finding:
+    return Finding(
+        id="state-unreadable",
+        severity=Severity.WARNING,
+        subject=entry.path,
+        finding=f"this state file cannot be used: {entry.problem}",
+        evidence=(Evidence(entry.problem or "", entry.path),),
+        repair="set it aside (journal-torn/)",
+        cure=Cure.SET_FILE_ASIDE,
+        value=entry.id,
+    )
+
+
+def _orphan(entry: SavedEntry) -> Finding:
+    return Finding(
+        id="companion-orphaned",
+        severity=Severity.WARNING,
+        subject=entry.address or entry.path,
+        finding=f"{entry.format} state of container {(entry.container_id or '')[:13]} "
+        f"as {entry.ifname}, and nobody is behind it",
+        evidence=(
+            Evidence(f"names {entry.address}", entry.path),
+            Evidence("no record, no living claim or namespace of it", "hwmgr state list"),
+        ),
+        repair="give back what it tells, and remove it",
+        cure=Cure.GIVE_BACK_SAVED,
+        value=entry.id,
+    )

@@ -1,0 +1,179 @@
+"""All that doctor judges by, gathered once: nothing here decides, and nothing is written."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from hwmgr import facts_host, facts_spaces, facts_state
+from hwmgr.errors import NetlinkError, NoSuchDevice
+from hwmgr.holders import sees_all_processes
+from hwmgr.inventory import inventory
+from hwmgr.model import USERSPACE_DRIVERS, VFState
+from hwmgr.pci import device_path, find_pf, list_pfs
+from hwmgr.savedstate import Format
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from hwmgr.facts_host import HugePages, Kubelet, Manager, Member
+    from hwmgr.facts_spaces import Space
+    from hwmgr.facts_state import RecordFile, StateFacts
+    from hwmgr.holders import NamespaceKey
+    from hwmgr.inventory import VFInfo
+    from hwmgr.model import PF, Netdev, Record
+    from hwmgr.node import Node
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is, on one node or about one PF of it.
+
+    ``here`` has the netdevs of our namespace by PCI address, ``host`` all of them. ``spaces`` are
+    other namespaces: those of owners, and all others as soon as something is missed. ``present``
+    are the functions that exist, ``busy`` those that a call is working on, ``autoprobe`` the PFs
+    whose new VFs get a driver. ``unjudged`` are recorded paths that mean nothing where we run.
+    """
+
+    boot_id: str
+    all_processes: bool
+    pfs: tuple[PF, ...]
+    vfs: tuple[VFInfo, ...]
+    host: tuple[Netdev, ...]
+    here: dict[str, tuple[Netdev, ...]]
+    state: StateFacts
+    spaces: dict[NamespaceKey, Space]
+    present: frozenset[str]
+    busy: frozenset[str]
+    unjudged: frozenset[str]
+    autoprobe: frozenset[str]
+    drivers: frozenset[str]
+    groups: dict[str, tuple[Member, ...]]
+    noiommu: str | None
+    hugepages: tuple[HugePages, ...]
+    kubelet: Kubelet | None
+    managers: dict[int, Manager]
+    kept_drivers: dict[str, str]
+
+    def records(self) -> list[tuple[RecordFile, Record]]:
+        """Return the records that are whole and in their place."""
+        return [(f, f.record) for f in self.state.files if f.record is not None and f.fits]
+
+    def record_of(self, address: str) -> Record | None:
+        """Return the record of a function."""
+        return next((r for _f, r in self.records() if r.address == address), None)
+
+    def unrecorded(self) -> list[VFInfo]:
+        """Return the VFs that no record tells of, not even a damaged one."""
+        told = {file.address for file in self.state.files}
+        return [i for i in self.vfs if i.record is None and i.vf.address not in told]
+
+    def elsewhere(self, address: str) -> list[tuple[Space, Netdev]]:
+        """Return where else a function's netdevs are."""
+        return [(s, n) for s in self.spaces.values() for n in s.netdevs.get(address, ())]
+
+
+def gather(node: Node, pf_address: str | None = None, held: str | None = None) -> Facts:
+    """Gather the facts of a node; with ``pf_address`` only what concerns that PF and its VFs.
+
+    ``held`` is a function whose lock the caller has. Raises SysfsError, StateError.
+    """
+    everything = pf_address is None
+    pfs = list_pfs(node.sysfs) if pf_address is None else _one(node, pf_address)
+    state = facts_state.gather_state(node)
+    vfs = inventory(node) if everything else inventory(node, pfs)
+    records = [f.record for f in state.files if f.record is not None]
+    if not everything:
+        records = [r for r in records if r.pf_address == pf_address]
+    host = _host_netdevs(node)
+    parents = any(netdev.parent for netdev in host)
+    spaces = facts_spaces.of_owners(node, records, parents=parents)
+    lost = [r for r in records if _lost(node, r, spaces)]
+    if lost or _strays(state, records) or any(_is_elsewhere(vf) for vf in vfs):
+        spaces = facts_spaces.merged(spaces, facts_spaces.all_of_them(node, parents=parents))
+    userspace = [v.vf.iommu_group for v in vfs if v.vf.driver == "vfio-pci" and v.vf.iommu_group]
+    return Facts(
+        boot_id=node.boot_id,
+        all_processes=sees_all_processes(node.proc),
+        pfs=tuple(pfs),
+        vfs=tuple(vfs),
+        host=host,
+        here=_by_address(host, pfs, vfs),
+        state=state,
+        spaces=spaces,
+        present=frozenset(node.sysfs.names("bus/pci/devices")),
+        busy=frozenset(
+            r.address for r in records if r.address != held and facts_state.is_busy(node, r.address)
+        ),
+        unjudged=frozenset(r.owner.netns.path for r in lost if _out_of_sight(node, r)),
+        autoprobe=frozenset(p.address for p in pfs if _autoprobe(node, p)),
+        drivers=frozenset(node.sysfs.names("bus/pci/drivers")),
+        groups=facts_host.groups(node.sysfs, userspace),
+        noiommu=facts_host.noiommu(node.sysfs),
+        hugepages=facts_host.hugepages(node.sysfs),
+        kubelet=facts_host.kubelet(node.kubelet),
+        managers=facts_host.managers(node.run),
+        kept_drivers=facts_host.kept_drivers(node.etc),
+    )
+
+
+def _one(node: Node, address: str) -> list[PF]:
+    try:
+        return [find_pf(node.sysfs, address)]
+    except NoSuchDevice:
+        return []
+
+
+def _host_netdevs(node: Node) -> tuple[Netdev, ...]:
+    try:
+        with node.netlink.links() as links:
+            return tuple(links.list())
+    except NetlinkError as error:
+        node.log(str(error))
+        return ()
+
+
+def _by_address(
+    host: tuple[Netdev, ...], pfs: Iterable[PF], vfs: Iterable[VFInfo]
+) -> dict[str, tuple[Netdev, ...]]:
+    """Match netdevs and functions by the parent that the kernel names, else by sysfs' names."""
+    functions: list[tuple[str, tuple[str, ...]]] = [(pf.address, pf.netdevs) for pf in pfs]
+    functions += [(info.vf.address, info.vf.netdevs) for info in vfs]
+    by_name = {netdev.name: netdev for netdev in host}
+    found: dict[str, tuple[Netdev, ...]] = {}
+    for address, names in functions:
+        ours = [by_name[name] for name in names if name in by_name]
+        # A sysfs tree of another machine has names that mean something else here.
+        found[address] = tuple(n for n in ours if n.parent in (None, address))
+    return found
+
+
+def _lost(node: Node, record: Record, spaces: dict[NamespaceKey, Space]) -> bool:
+    netns = record.owner.netns
+    return record.boot_id == node.boot_id and (netns.dev, netns.inode) not in spaces
+
+
+def _is_elsewhere(info: VFInfo) -> bool:
+    vf = info.vf
+    kernel = vf.driver is not None and vf.driver not in USERSPACE_DRIVERS
+    return info.record is None and kernel and not vf.netdevs and info.state is VFState.FOREIGN
+
+
+def _strays(state: StateFacts, records: list[Record]) -> bool:
+    """Tell whether a state file in a namespace's folder has no record: is that namespace alive?"""
+    belonging = {path for record in records for path in record.saved_files}
+    seed = [e for e in state.entries if e.format is Format.SEED and e.netns_inode]
+    return any(e.path not in belonging for e in seed)
+
+
+def _out_of_sight(node: Node, record: Record) -> bool:
+    """Tell whether a path that leads nowhere says nothing: its folder is not ours to see."""
+    path = record.owner.netns.path
+    if path.startswith("/proc/"):
+        return not sees_all_processes(node.proc)
+    return not path or not os.path.isdir(os.path.dirname(path))
+
+
+def _autoprobe(node: Node, pf: PF) -> bool:
+    return node.sysfs.read_quiet(device_path(pf.address, "sriov_drivers_autoprobe")) != "0"

@@ -1,0 +1,58 @@
+"""What keeps a namespace alive is named: by a proc of our making and by the real one."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from hwmgr.holders import HeldBy, namespace_holders, process_name, sees_all_processes
+from tests.fakes.namespaces import Namespace
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+
+def test_the_real_proc_names_our_own_descriptor_and_process() -> None:
+    made = Namespace()
+    try:
+        (holder,) = namespace_holders("/proc")[made.key]
+        assert holder.kind is HeldBy.DESCRIPTOR
+        assert holder.path == made.path
+        assert holder.text.startswith(f"descriptor {made.fd} of process {os.getpid()} (")
+    finally:
+        made.close()
+    ours = os.stat("/proc/self/ns/net")
+    held = namespace_holders("/proc")[ours.st_dev, ours.st_ino]
+    assert f"/proc/{os.getpid()}/ns/net" in {h.path for h in held}
+    assert HeldBy.PROCESS in {h.kind for h in held}
+
+
+def test_mounts_come_first_and_files_of_other_kinds_are_not_touched(tmp_path: Path) -> None:
+    made = Namespace()
+    inode = made.key[1]
+    proc = tmp_path / "proc"
+    for pid, link in (("7", made.path), ("8", "/proc/self/ns/net")):
+        (proc / pid / "ns").mkdir(parents=True)
+        (proc / pid / "ns/net").symlink_to(link)
+        (proc / pid / "comm").write_text("nginx\n")
+    (proc / "self/ns").mkdir(parents=True)
+    (proc / "self/ns/net").symlink_to("/proc/self/ns/net")
+    (proc / "self/ns/mnt").symlink_to("/proc/self/ns/mnt")
+    (proc / "self/mountinfo").write_text(
+        f"45 42 0:4 net:[{inode}] /run/netns/a\\040b rw - nsfs nsfs rw\n"
+        "46 42 0:4 / /proc rw - proc proc rw\nshort\n"
+    )
+    (proc / "8/fd").mkdir()
+    (proc / "8/fd/3").symlink_to(tmp_path / "dead-server")
+    try:
+        held = namespace_holders(str(proc))[made.key]
+        assert [h.text for h in held] == ["mount /run/netns/a b", "process 7 (nginx)"]
+        assert held[0].path == "/run/netns/a b"
+    finally:
+        made.close()
+
+
+def test_what_is_not_there_is_nobody(tmp_path: Path) -> None:
+    assert namespace_holders(str(tmp_path / "none")) == {}
+    assert process_name(str(tmp_path), "1") == "gone"
+    assert not sees_all_processes(str(tmp_path))
