@@ -53,7 +53,9 @@ class Daemon:
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._told_to_end)
-        server = await loop.create_unix_server(
+        # Not create_unix_server: from Python 3.13 on that takes the socket's file away at the end,
+        # and one that the service manager listens on is nobody's but the manager's.
+        server = await loop.create_server(
             lambda: self._connection(desk), sock=self._listener.sock, backlog=backlog()
         )
         looking = None
