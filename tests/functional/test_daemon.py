@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hwmgr import frames
+from tests.fakes.left import leave
 from tests.functional.daemon import ActivatedDaemon, RunningDaemon, eventually, read_all
 from tests.functional.node import Node, make_node
 
@@ -139,6 +140,20 @@ def test_a_network_more_that_fails_leaves_the_others(node: Node, plugging: Runni
     node.tell("leasec", "fail", on=False)
     assert plugging.go("ADD", plugged(node), ifname="net9", path="/delegate").status == 200
     assert plugging.call("DEL", conf(node)).rc == 0
+    node.assert_clean()
+
+
+def test_a_network_more_comes_after_a_del_that_was_left(
+    node: Node, plugging: RunningDaemon
+) -> None:
+    assert plugging.call("ADD", conf(node)).rc == 0
+    whole = {"name": "mnet", "cniDir": str(node.cni_dir), **conf(node)}
+    file = leave(node.state_dir, node.env("DEL", "c1", "eth0"), whole)
+    assert plugging.go("ADD", plugged(node), ifname="net9", path="/delegate").status == 200
+    assert not file.exists()
+    assert set(node.links(node.pod)) == {"lo"}
+    assert (node.leases / "leasec-c1-net9").exists()
+    assert plugging.go("DEL", plugged(node), ifname="net9", path="/delegate").status == 200
     node.assert_clean()
 
 
