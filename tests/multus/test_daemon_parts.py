@@ -311,6 +311,39 @@ def test_who_gives_up_at_the_gate_takes_no_place() -> None:
     asyncio.run(test())
 
 
+def test_who_gives_up_late_takes_nobody_elses_turn_away() -> None:
+    async def test() -> None:
+        dispatcher, inside = Dispatcher(1), 0
+        go_on = asyncio.Event()
+
+        async def call() -> None:
+            nonlocal inside
+            async with dispatcher.turn("c1"):
+                inside += 1
+                assert inside == 1
+                await go_on.wait()
+                inside -= 1
+
+        async def first() -> None:
+            async with dispatcher.turn("c1"):
+                await asyncio.sleep(0)
+                later.append(asyncio.ensure_future(call()))
+                given_up.cancel()  # it hears of that after the turn has ended and begun anew
+
+        later: list[asyncio.Future[None]] = []
+        begun = asyncio.ensure_future(first())
+        given_up = asyncio.ensure_future(call())
+        await begun
+        await asyncio.sleep(0)
+        later.append(asyncio.ensure_future(call()))
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(*later)
+        assert given_up.cancelled()
+
+    asyncio.run(test())
+
+
 def test_no_container_is_remembered_for_good() -> None:
     async def test() -> None:
         dispatcher = Dispatcher(2)
