@@ -61,7 +61,7 @@ class Daemon:
         looking = None
         if metrics is not None:
             looking = await loop.create_server(
-                lambda: Connection(_everybody, desk.look, self._log.problem), *metrics
+                lambda: Connection(_everybody, desk.look, self._log.problem, calls=False), *metrics
             )
         watchdog = loop.create_task(self._feed_watchdog())
         self._log.say("ready")
