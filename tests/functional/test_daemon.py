@@ -364,6 +364,16 @@ def test_wrong_settings_are_told(node: Node) -> None:
     assert "chrootDir is not served" in done.stderr
 
 
+def test_a_port_that_another_has_is_told(node: Node) -> None:
+    # No address of the node's: it cannot be listened on, as one that is in use.
+    daemon = RunningDaemon(node, "  metrics: 192.0.2.1:9101\n", section="daemon")
+    done = daemon.run_to_end()
+    assert done.rc == 2
+    assert "192.0.2.1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not os.path.exists(daemon.socket)
+
+
 def test_units_and_version(node: Node) -> None:
     service = RunningDaemon(node, "", "--unit", "service").run_to_end()
     assert service.rc == 0
