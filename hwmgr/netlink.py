@@ -229,11 +229,14 @@ class _KernelLinks:
             socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as events,
         ):
             events.bind((0, _RTMGRP_LINK))
+            # Not select(2): it knows no descriptor above 1023, and a busy daemon has such.
+            poll = select.poll()
+            poll.register(events, select.POLLIN)
             while True:
                 if self._reads.is_running(index):
                     return True
                 remaining = deadline - time.monotonic()
-                if remaining <= 0 or not select.select([events], [], [], remaining)[0]:
+                if remaining <= 0 or not poll.poll(remaining * 1000):
                     return False
                 events.recv(65536)
 

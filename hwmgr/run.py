@@ -60,7 +60,7 @@ class KernelRunner:
         output no more than ``LONGEST_OUTPUT`` bytes are kept.
         """
         deadline = time.monotonic() + timeout
-        with _pipes() as pipes:
+        with _pipes(argv[0]) as pipes:
             pid = _spawn(argv, env, pipes)
             try:
                 if pipes.exchange(stdin, deadline):
@@ -79,6 +79,9 @@ class _Pipes:
 
     def __init__(self) -> None:
         self._open: set[int] = set()
+
+    def open(self) -> None:
+        """Make the pipes. Raises OSError; then those that were made are to be closed."""
         self.child_in, self._to = self._pipe()
         self._out, self.child_out = self._pipe()
         self._err, self.child_err = self._pipe()
@@ -133,7 +136,9 @@ class _Pipes:
         return not data
 
     def _pipe(self) -> tuple[int, int]:
-        reader, writer = (self._above_the_streams(fd) for fd in os.pipe())
+        ends = os.pipe()
+        self._open.update(ends)
+        reader, writer = (self._above_the_streams(fd) for fd in ends)
         return reader, writer
 
     def _above_the_streams(self, fd: int) -> int:
@@ -142,15 +147,20 @@ class _Pipes:
             import fcntl
 
             low, fd = fd, fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _FIRST_FREE)
-            os.close(low)
-        self._open.add(fd)
+            self._open.add(fd)
+            self.close(low)
         return fd
 
 
 @contextmanager
-def _pipes() -> Iterator[_Pipes]:
+def _pipes(program: str) -> Iterator[_Pipes]:
+    """Have the streams of a program for the block; raises RunError where there are too many."""
     pipes = _Pipes()
     try:
+        try:
+            pipes.open()
+        except OSError as error:
+            raise RunError(program, error.errno or 0) from error
         yield pipes
     finally:
         pipes.close()
@@ -158,13 +168,13 @@ def _pipes() -> Iterator[_Pipes]:
 
 def _spawn(argv: Sequence[str], env: Mapping[str, str], pipes: _Pipes) -> int:
     """Start a program and return its process id; raises RunError."""
-    actions = [
-        *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()),
-        (os.POSIX_SPAWN_DUP2, pipes.child_in, 0),
-        (os.POSIX_SPAWN_DUP2, pipes.child_out, 1),
-        (os.POSIX_SPAWN_DUP2, pipes.child_err, 2),
-    ]
     try:
+        actions = [
+            *((os.POSIX_SPAWN_CLOSE, fd) for fd in _inheritable()),
+            (os.POSIX_SPAWN_DUP2, pipes.child_in, 0),
+            (os.POSIX_SPAWN_DUP2, pipes.child_out, 1),
+            (os.POSIX_SPAWN_DUP2, pipes.child_err, 2),
+        ]
         pid = os.posix_spawn(
             argv[0],
             list(argv),

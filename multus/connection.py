@@ -41,7 +41,8 @@ class Connection(asyncio.Protocol):
 
     ``admit`` looks at the client first: what it returns is why it may not speak to us, "" if it
     may. ``tell`` hears of clients that were turned away, ``received`` is done when the request is
-    here, or none will come. A request must be whole within ``seconds``.
+    here, or none will come. A request must be whole within ``seconds``. Without ``calls`` only
+    small requests in HTTP are taken: who may not call must not fill our memory.
     """
 
     def __init__(
@@ -52,12 +53,14 @@ class Connection(asyncio.Protocol):
         received: asyncio.Future[None] | None = None,
         *,
         seconds: float = SEND_SECONDS,
+        calls: bool = True,
     ) -> None:
         self._admit = admit
         self._serve = serve
         self._tell = tell
         self._received = received
         self._seconds = seconds
+        self._calls = calls
         self._data = bytearray()
         self._head: frames.Head | httpwire.Head | None = None
         self._served = False
@@ -158,11 +161,18 @@ class Connection(asyncio.Protocol):
         """Return the request when all of it is here. Raises FrameError, HttpError."""
         data = self._data
         if data[:1] == frames.MAGIC[:1]:
+            if not self._calls:
+                raise frames.FrameError("calls are not taken here")
             return self._complete_frame()
         if self._head is None:
             self._head = httpwire.read_head(bytes(data))
         head = self._head
-        if not isinstance(head, httpwire.Head) or len(data) < head.size + head.length:
+        if not isinstance(head, httpwire.Head):
+            return None
+        if not self._calls and head.length > httpwire.LONGEST_HEAD:
+            status = HTTPStatus.REQUEST_ENTITY_TOO_LARGE
+            raise httpwire.HttpError(status, "the body is too long")
+        if len(data) < head.size + head.length:
             return None
         body = bytes(data[head.size : head.size + head.length])
         return HttpRequest(head.method, head.path, body)

@@ -49,18 +49,23 @@ class Daemon:
         return not self._ending.is_set()
 
     async def run(self, desk: Desk, metrics: tuple[str, int] | None) -> bool:
-        """Serve until a signal comes and the calls are done; tells whether all were in time."""
+        """Serve until a signal comes and the calls are done; tells whether all were in time.
+
+        Raises OSError, before any call is taken, where ``metrics`` cannot be listened on.
+        """
         loop = asyncio.get_running_loop()
         for number in _SIGNALS:
             loop.add_signal_handler(number, self._told_to_end)
-        server = await loop.create_unix_server(
-            lambda: self._connection(desk), sock=self._listener.sock, backlog=backlog()
-        )
         looking = None
         if metrics is not None:
             looking = await loop.create_server(
-                lambda: Connection(_everybody, desk.look, self._log.problem), *metrics
+                lambda: Connection(_everybody, desk.look, self._log.problem, calls=False), *metrics
             )
+        # Not create_unix_server: from Python 3.13 on that takes the socket's file away at the end,
+        # and one that the service manager listens on is nobody's but the manager's.
+        server = await loop.create_server(
+            lambda: self._connection(desk), sock=self._listener.sock, backlog=backlog()
+        )
         watchdog = loop.create_task(self._feed_watchdog())
         self._log.say("ready")
         self._notifier.tell("READY=1")

@@ -86,7 +86,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     # It runs event loops of its own, so a thread with a loop that runs must not use it.
     netlink.warm_up()
-    in_time = asyncio.run(serve(listener, node, config, file, env))
+    try:
+        in_time = asyncio.run(serve(listener, node, config, file, env))
+    except OSError as error:
+        listener.hide()
+        print(f"multus-daemon: {error}; see daemon.metrics and metricsPort", file=sys.stderr)
+        return 2
     # Threads that still work must not keep the process; the journal knows what they were at.
     os._exit(0 if in_time else 1)
 

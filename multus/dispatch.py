@@ -105,8 +105,9 @@ class Dispatcher:
             finally:
                 line.leave()
         finally:
-            if line.unused:
-                self._containers.pop(container_id, None)
+            # One that gave up waiting may come here last, when the container has another line.
+            if line.unused and self._containers.get(container_id) is line:
+                del self._containers[container_id]
 
     async def work(self, task: Callable[[], T], begins: Callable[[], None]) -> T:
         """Have a worker do a task; ``begins`` hears when there is one, and may still raise."""

@@ -7,10 +7,9 @@ configuration, and what the pod wants of that attachment.
 from __future__ import annotations
 
 import base64
-import binascii
 from dataclasses import dataclass
 
-from multus.jsonfields import FieldError, Fields, Json, decode
+from multus.jsonfields import Fields, Json, decode
 
 # The daemon of multus-cni needs these to be there; they may be empty.
 _ABOUT_A_CONTAINER = ("CNI_CONTAINERID", "CNI_NETNS", "CNI_ARGS")
@@ -47,7 +46,7 @@ def read_request(body: bytes) -> GoRequest:
         env = fields.mapping("env") or {}
         config = base64.b64decode(fields.text("config"), validate=True)
         attributes = fields.mapping("interfaceAttributes")
-    except (FieldError, binascii.Error) as error:
+    except ValueError as error:  # FieldError, binascii.Error, and a config that is not ASCII
         raise RequestError(str(error)) from error
     wrong = [name for name, value in env.items() if not isinstance(value, str)]
     if wrong:

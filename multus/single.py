@@ -51,21 +51,31 @@ class Single:
         """Attach; nothing is left of it when it fails."""
         session, item = self._begin(args)
         self._doors.chains.locate(item, session.path)
-        with session.locked(args.container_id):
-            netns = self._doors.namespaces.identity(args.netns)
-            own = self._doors.namespaces.identity(OWN_NAMESPACE)
-            if netns.same_namespace(own) and not args.netns_override:
-                raise CNIError(
-                    cnitypes.INVALID_NETNS, f"CNI_NETNS {args.netns} is the host's own namespace"
-                )
-            record = self._settled(session, item)
-            if record.netns is None:
-                record = replace(record, netns=netns, netns_path=args.netns)
-            if self._doors.namespaces.has_interface(args.netns, item.ifname):
-                raise CNIError(cnitypes.INTERNAL, f"{item.where()}: the interface exists already")
-            result = self._attach(session, record, item)
+
+        def attempt() -> Result:
+            with session.locked(args.container_id):
+                return self._attach_held(session, item)
+
+        result = self._doors.left.again_when_busy(attempt, session.for_others)
         session.log.did(f"ADD {args.container_id}: attached {item.where()} beside the others")
         return result.data
+
+    def _attach_held(self, session: Session, item: Attachment) -> Result:
+        """Attach, with the container's lock held."""
+        args = session.args
+        self._doors.left.drain_held(args.container_id, session.for_others())
+        netns = self._doors.namespaces.identity(args.netns)
+        own = self._doors.namespaces.identity(OWN_NAMESPACE)
+        if netns.same_namespace(own) and not args.netns_override:
+            raise CNIError(
+                cnitypes.INVALID_NETNS, f"CNI_NETNS {args.netns} is the host's own namespace"
+            )
+        record = self._settled(session, item)
+        if record.netns is None:
+            record = replace(record, netns=netns, netns_path=args.netns)
+        if self._doors.namespaces.has_interface(args.netns, item.ifname):
+            raise CNIError(cnitypes.INTERNAL, f"{item.where()}: the interface exists already")
+        return self._attach(session, record, item)
 
     def cmd_del(self, args: CmdArgs) -> None:
         """Detach, whether the record knows of it or not."""

@@ -168,7 +168,7 @@ class LeftCalls:
         except UnworkableError as error:
             self._set_aside(name, error.msg)
             return None
-        except (CNIError, HwmgrError, ValueError) as error:
+        except (CNIError, HwmgrError, OSError, ValueError) as error:
             problem = to_cni(error)
             self._log(f"DEL {found.container_id}, left for later, fails: {problem.msg} ({name})")
             self._spool.tried(name)

@@ -87,7 +87,7 @@ class Undo:
             )
             try:
                 excused = self.delete(step, deadline)
-            except (CNIError, HwmgrError, ValueError) as error:
+            except (CNIError, HwmgrError, OSError, ValueError) as error:
                 outcome.problems.append(to_cni(error))
             else:
                 outcome.excused.extend(excused)

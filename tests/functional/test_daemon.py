@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hwmgr import frames
+from tests.fakes.left import leave
 from tests.functional.daemon import ActivatedDaemon, RunningDaemon, eventually, read_all
 from tests.functional.node import Node, make_node
 
@@ -139,6 +140,20 @@ def test_a_network_more_that_fails_leaves_the_others(node: Node, plugging: Runni
     node.tell("leasec", "fail", on=False)
     assert plugging.go("ADD", plugged(node), ifname="net9", path="/delegate").status == 200
     assert plugging.call("DEL", conf(node)).rc == 0
+    node.assert_clean()
+
+
+def test_a_network_more_comes_after_a_del_that_was_left(
+    node: Node, plugging: RunningDaemon
+) -> None:
+    assert plugging.call("ADD", conf(node)).rc == 0
+    whole = {"name": "mnet", "cniDir": str(node.cni_dir), **conf(node)}
+    file = leave(node.state_dir, node.env("DEL", "c1", "eth0"), whole)
+    assert plugging.go("ADD", plugged(node), ifname="net9", path="/delegate").status == 200
+    assert not file.exists()
+    assert set(node.links(node.pod)) == {"lo"}
+    assert (node.leases / "leasec-c1-net9").exists()
+    assert plugging.go("DEL", plugged(node), ifname="net9", path="/delegate").status == 200
     node.assert_clean()
 
 
@@ -347,6 +362,16 @@ def test_wrong_settings_are_told(node: Node) -> None:
     done = RunningDaemon(node, "", "--config", file(node, chrootDir="/hostroot")).run_to_end()
     assert (done.rc, done.stdout) == (2, "")
     assert "chrootDir is not served" in done.stderr
+
+
+def test_a_port_that_another_has_is_told(node: Node) -> None:
+    # No address of the node's: it cannot be listened on, as one that is in use.
+    daemon = RunningDaemon(node, "  metrics: 192.0.2.1:9101\n", section="daemon")
+    done = daemon.run_to_end()
+    assert done.rc == 2
+    assert "192.0.2.1" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not os.path.exists(daemon.socket)
 
 
 def test_units_and_version(node: Node) -> None:

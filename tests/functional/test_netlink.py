@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import threading
 from typing import TYPE_CHECKING
 
@@ -122,3 +123,25 @@ def test_a_fork_does_not_use_its_parents_socket(space: Namespace) -> None:
             assert links._route is kept  # type: ignore[attr-defined]
             assert links.find("v3") is not None
     kept.close()
+
+
+@pytest.fixture
+def many_descriptors() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(4096, hard), hard))
+    kept = [os.open("/dev/null", os.O_RDONLY) for _ in range(1100)]
+    yield
+    for fd in kept:
+        os.close(fd)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.usefixtures("many_descriptors")
+def test_carrier_is_waited_for_with_many_descriptors_open(space: Namespace) -> None:
+    with KernelNetlink().links(space.fd) as links, entered(space.fd), IPRoute() as route:
+        index, peer = (route.link_lookup(ifname=name)[0] for name in ("v0", "w0"))
+        assert not links.wait_running(index, 0.05)
+        later = threading.Timer(0.2, lambda: route.link("set", index=peer, state="up"))
+        later.start()
+        assert links.wait_running(index, 10)
+        later.join()

@@ -199,3 +199,24 @@ def test_where_the_kernel_keeps_no_account_of_children_it_is_no_success() -> Non
     )
     done = subprocess.run([sys.executable, "-IS", "-c", code], check=True, capture_output=True)
     assert done.stdout == b"255 b'x\\n'\n"
+
+
+@pytest.mark.parametrize("spare", range(7))
+def test_without_descriptors_nothing_is_started_and_none_is_lost(spare: int) -> None:
+    code = (
+        f"import os, resource, sys; sys.path.insert(0, {str(ROOT)!r})\n"
+        "from hwmgr.errors import RunError; from hwmgr.run import KernelRunner\n"
+        "import errno, fcntl, select\n"
+        "_, hard = resource.getrlimit(resource.RLIMIT_NOFILE)\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (40, hard))\n"
+        f"kept = [os.dup(0) for _ in range(40 - 3 - {spare})]\n"
+        "for _ in range(3):\n"
+        "    try:\n"
+        "        KernelRunner().run(['/bin/true'], env={}, stdin=b'', timeout=9)\n"
+        "    except RunError as error:\n"
+        "        assert error.errno == errno.EMFILE, error\n"
+        f"assert len([os.dup(0) for _ in range({spare})]) == {spare}\n"
+    )
+    subprocess.run(
+        [sys.executable, "-IS", "-c", code], check=True, stdin=subprocess.DEVNULL, close_fds=True
+    )

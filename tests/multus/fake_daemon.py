@@ -68,6 +68,7 @@ class Front:
     lines: list[str] = field(default_factory=list)
     ready: bool = True
     seconds: float = SECONDS
+    calls: bool = True
     take: Any = None
 
     async def client(self) -> Client:
@@ -81,6 +82,7 @@ class Front:
                 self.take or self.desk.take,
                 self.lines.append,
                 seconds=self.seconds,
+                calls=self.calls,
             ),
             ours,
         )

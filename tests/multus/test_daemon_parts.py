@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import signal
 import socket
 import tempfile
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 import pytest
@@ -15,8 +17,9 @@ import pytest
 from hwmgr.frames import Call
 from hwmgr.model import VFState
 from hwmgr.nodeconfig import NodeConfig
-from multus.calllog import Entry, JsonCallLog, Notes
+from multus.calllog import CallLog, Entry, JsonCallLog, Notes
 from multus.cnitypes import CNIError
+from multus.daemon import Daemon
 from multus.daemon_wiring import Caller, Workshop, inherited
 from multus.daemonconf import DaemonFile
 from multus.delegates import DelegateCall
@@ -33,6 +36,8 @@ from tests.multus.fakes import FakeClock, RecordingPlugin
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from multus.desk import Desk
 
 
 def test_a_socket_is_for_its_owner_alone(tmp_path: Path) -> None:
@@ -137,6 +142,29 @@ def test_sockets_of_the_service_manager() -> None:
     assert listen_sockets({"LISTEN_PID": "2", "LISTEN_FDS": "1"}, 1) == []
     with pytest.raises(ActivationError, match="not a number"):
         listen_sockets({"LISTEN_PID": "1", "LISTEN_FDS": "x"}, 1)
+
+
+def test_a_given_socket_stays_for_the_next_daemon(tmp_path: Path) -> None:
+    path = str(tmp_path / "given.sock")
+    log = CallLog(lambda _severity, _text: None, lambda: "now")
+    desk = cast("Desk", SimpleNamespace(at_work=set(), take=None))
+    with socket.socket(socket.AF_UNIX) as managers:
+        managers.bind(path)
+        managers.listen()
+
+        async def run() -> bool:
+            listener = Listener.given(managers.dup())
+            daemon = Daemon(listener, lambda _sock: "not you", log, Notifier({}), 5.0)
+            running = asyncio.create_task(daemon.run(desk, None))
+            reader, writer = await asyncio.open_unix_connection(path)
+            assert await reader.read() == b""
+            writer.close()
+            os.kill(os.getpid(), signal.SIGTERM)
+            return await running
+
+        assert asyncio.run(run())
+        with socket.socket(socket.AF_UNIX) as client:
+            client.connect(path)
 
 
 def test_a_given_socket_must_be_a_stream_of_unix() -> None:
@@ -279,6 +307,39 @@ def test_who_gives_up_at_the_gate_takes_no_place() -> None:
         assert (gate.waiting, gate.unused) == (0, False)
         gate.leave()
         assert gate.unused
+
+    asyncio.run(test())
+
+
+def test_who_gives_up_late_takes_nobody_elses_turn_away() -> None:
+    async def test() -> None:
+        dispatcher, inside = Dispatcher(1), 0
+        go_on = asyncio.Event()
+
+        async def call() -> None:
+            nonlocal inside
+            async with dispatcher.turn("c1"):
+                inside += 1
+                assert inside == 1
+                await go_on.wait()
+                inside -= 1
+
+        async def first() -> None:
+            async with dispatcher.turn("c1"):
+                await asyncio.sleep(0)
+                later.append(asyncio.ensure_future(call()))
+                given_up.cancel()  # it hears of that after the turn has ended and begun anew
+
+        later: list[asyncio.Future[None]] = []
+        begun = asyncio.ensure_future(first())
+        given_up = asyncio.ensure_future(call())
+        await begun
+        await asyncio.sleep(0)
+        later.append(asyncio.ensure_future(call()))
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(*later)
+        assert given_up.cancelled()
 
     asyncio.run(test())
 

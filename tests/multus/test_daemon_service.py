@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hwmgr.frames import Call, encode_call
 from multus.cnitypes import CNIError
 from tests.multus.fake_daemon import front
 
@@ -289,6 +290,21 @@ def test_what_is_no_call_is_closed(data: bytes) -> None:
             await client.send(data)
             assert await client.read() == b""
             assert "no call" in f.lines[0]
+
+    run(test)
+
+
+def test_who_may_not_call_is_not_listened_to_for_long() -> None:
+    async def test() -> None:
+        async with front() as f:
+            f.calls = False
+            frame, body, small = await f.client(), await f.client(), await f.client()
+            await frame.send(encode_call(Call("multus", {}, b""))[:16])
+            assert await frame.read() == b""
+            await body.send(b"POST /healthz HTTP/1.1\r\nContent-Length: 100000\r\n\r\n")
+            assert (await body.read()).startswith(b"HTTP/1.1 413 ")
+            await small.send(b"POST /healthz HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi")
+            assert (await small.read()).startswith(b"HTTP/1.1 200 ")
 
     run(test)
 

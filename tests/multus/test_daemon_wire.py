@@ -82,6 +82,7 @@ def test_the_file_over_a_configuration(case: dict[str, Any]) -> None:
         b'{"env": []}',
         b'{"env": {"CNI_COMMAND": 1}}',
         b'{"env": {}, "config": "%"}',
+        b'{"env": {}, "config": "\\u00e9===" }',
         b'{"env": {}, "interfaceAttributes": 1}',
     ],
 )

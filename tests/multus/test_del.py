@@ -50,6 +50,17 @@ def test_del_is_reverse_and_leaves_nothing(attached: World, runner: FakeRunner) 
     assert len(runner.ran) == 2
 
 
+def test_a_machine_without_descriptors_keeps_one_network_and_not_the_others(
+    attached: World, runner: FakeRunner
+) -> None:
+    runner.answers["DEL plugB"] = OSError(24, "Too many open files")
+    assert attached.cni("DEL", CONF).rc == 1
+    assert runner.whats() == ["DEL plugB net1", "DEL plugA eth0"]
+    runner.answers.clear()
+    assert attached.cni("DEL", CONF).rc == 0
+    assert runner.whats()[2:] == ["DEL plugB net1"]
+
+
 def test_del_goes_by_what_was_attached_not_by_what_is_configured_now(
     attached: World, runner: FakeRunner
 ) -> None:
