@@ -27,7 +27,7 @@ from tests.functional.veth_daemon import VethDaemon
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.functional, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.functional, pytest.mark.soak, pytest.mark.timeout(900)]
 
 KILLS = int(os.environ.get("DAEMON_KILLS", "10"))
 PODS = 6

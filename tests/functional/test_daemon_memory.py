@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Iterator
 
-pytestmark = [pytest.mark.functional, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.functional, pytest.mark.soak, pytest.mark.timeout(900)]
 
 CALLS = int(os.environ.get("DAEMON_CALLS", "1000"))
 BURST = 500

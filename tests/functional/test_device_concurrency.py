@@ -57,6 +57,7 @@ def detach(bench: Bench, number: int, pod: Namespace) -> str:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.soak
 def test_32_at_once_for_7_vfs(folder: str) -> None:
     bench = Bench(folder, NIC)
     pods = [bench.pod() for _ in range(PROCESSES)]
