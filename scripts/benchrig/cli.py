@@ -100,7 +100,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("parts", nargs="?", type=_parts, help="letters of the parts; default: all")
     parser.add_argument("--rounds", type=int, default=15, help="how often (default %(default)s)")
     parser.add_argument("--pods", type=int, default=200, help="pods of the storm")
-    parser.add_argument("--quick", action="store_true", help="few rounds: does it work at all? (limits do not count)")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="few rounds: does it work at all? (limits do not count)",
+    )
     parser.add_argument("--peer-shim", type=_program, metavar="FILE", help="another shim, for (a)")
     parser.add_argument(
         "--peer-multus", type=_program, metavar="FILE", help="another multus, for (b) and (c)"
