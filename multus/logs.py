@@ -7,6 +7,7 @@ first. The logging module costs as much start-up as everything else here, so it 
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Protocol, TextIO
 
 if TYPE_CHECKING:
@@ -101,7 +102,8 @@ def node_sink(target: str, level: str, *, stderr: TextIO, tag: str) -> Callable[
         if target == "syslog":
             send_to_syslog(severity, text, tag=tag)
         elif target == "stderr":
-            print(f"{head}{text}", file=stderr)
+            with suppress(OSError, ValueError):  # nobody reads it any more
+                print(f"{head}{text}", file=stderr)
         else:
             from multus.config import LogConfig
             from multus.logfile import append

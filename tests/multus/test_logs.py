@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from multus.config import LogConfig
-from multus.logs import NodeLog, one_line, send_to_syslog
+from multus.logs import NodeLog, node_sink, one_line, send_to_syslog
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,3 +95,15 @@ def test_syslog_datagram(tmp_path: Path) -> None:
     assert text.startswith("<30>multus[")
     assert text.endswith("]: hello")
     send_to_syslog(6, "nobody listens", path=str(tmp_path / "none"))
+
+
+class Unread(io.StringIO):
+    """Standard error of a process whose other end is closed."""
+
+    def write(self, _text: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_log_that_nobody_reads_fails_no_call() -> None:
+    sink = node_sink("stderr", "info", stderr=Unread(), tag="multus")
+    sink(6, "one line")
