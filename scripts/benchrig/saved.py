@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -27,8 +26,7 @@ def measure(world: World, rounds: int) -> Part:
         shim = f"{world.bin_folder(daemon, 'c')}/multus"
         must(world.cni(shim, "ADD", "template", "p0", conf), f"{world.root}/out")
         folders = (daemon.state_dir, f"{world.root}/{name}/cni")
-        for number in range(count):
-            _copy(folders, "template", f"saved{number:06}")
+        _multiply(folders, "template", count)
         must(world.cni(shim, "DEL", "template", "p0", conf), f"{world.root}/out")
         shims[count] = (shim, conf)
     adds: dict[int, list[float]] = {count: [] for count in COUNTS}
@@ -47,11 +45,11 @@ def measure(world: World, rounds: int) -> Part:
     return Part(KEY, TITLE, tuple(rows), {"ADD": points})
 
 
-def _copy(folders: tuple[str, ...], old: str, new: str) -> None:
-    """Have another container's files beside those of one: their names and contents say which."""
-    for folder in folders:
-        for path in list(Path(folder).rglob(f"*{old}*")):
-            text = path.read_text() if path.is_file() else ""
-            if text:
-                target = os.path.join(path.parent, path.name.replace(old, new))
-                Path(target).write_text(text.replace(old, new))
+def _multiply(folders: tuple[str, ...], old: str, count: int) -> None:
+    """Have other containers' files beside those of one: their names and contents say which."""
+    found = [path for folder in folders for path in Path(folder).rglob(f"*{old}*")]
+    texts = {path: path.read_text() for path in found if path.is_file()}
+    for path, text in texts.items():
+        for number in range(count if text else 0):
+            new = f"saved{number:06}"
+            Path(path.parent, path.name.replace(old, new)).write_text(text.replace(old, new))
