@@ -85,6 +85,7 @@ def _devbind(tree: str) -> list[Row]:
     """Time dpdk-devbind.py once: it starts lspci for every function that is there."""
     if not os.path.exists(_DEVBIND):
         return [Row("dpdk-devbind.py --status", None, "ms", note=f"{_DEVBIND} is not installed")]
+    os.makedirs(f"{tree}/module", exist_ok=True)
     for function in os.listdir(f"{tree}/bus/pci/devices"):
         home = f"{tree}/bus/pci/devices/{function}"
         Path(home, "config").write_bytes(_CONFIG)
