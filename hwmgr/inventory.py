@@ -141,15 +141,29 @@ def _pf_info(node: Node, pf: PF, free: int) -> PFInfo:
     sysfs, home = node.sysfs, f"class/net/{pf.ifname}"
     if pf.ifname is None:
         return PFInfo(pf, free, None, None, None, None)
-    # Only a PF in switchdev mode has a switch id (switchdev ports alone do, net/core/dev.c).
-    switch = sysfs.read_quiet(f"{home}/phys_switch_id")
     return PFInfo(
         pf=pf,
         free_vfs=free,
-        eswitch_mode="switchdev" if switch else "legacy",
+        eswitch_mode=_eswitch_mode(node, pf),
         mtu=sysfs.read_int(f"{home}/mtu"),
         mac=sysfs.read_quiet(f"{home}/address"),
         link_state=sysfs.read_quiet(f"{home}/operstate"),
+    )
+
+
+def _eswitch_mode(node: Node, pf: PF) -> str:
+    """Ask devlink; where it does not tell, a PF in switchdev mode is one that has a switch id.
+
+    Switchdev ports alone have (net/core/dev.c).
+    """
+    try:
+        mode = node.devlink.eswitch_mode(pf.address)
+    except NetlinkError:
+        mode = None
+    if mode is not None:
+        return mode
+    return (
+        "switchdev" if node.sysfs.read_quiet(f"class/net/{pf.ifname}/phys_switch_id") else "legacy"
     )
 
 

@@ -9,13 +9,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hwmgr import claims
+from hwmgr.devlink import NoDevlink
 from hwmgr.driver import bind, unbind
+from hwmgr.errors import NetlinkError
 from hwmgr.inuse import OpenFiles, routed_netdevs
 from hwmgr.inventory import inventory, look_at, pf_inventory
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, DpdkRequest, Kind, PciAddress, VFSettings, VFState
 from hwmgr.pci import find_vf
-from tests.fakes.machine import Machine, build
+from tests.fakes.devlink import FakeDevlink
+from tests.fakes.machine import Machine, build, replace_node
 from tests.fakes.tree import Nic
 
 if TYPE_CHECKING:
@@ -142,6 +145,20 @@ def test_pfs(machine: Machine) -> None:
     attach(machine)
     (pf,) = pf_inventory(machine.node)
     assert (pf.free_vfs, pf.pf.num_vfs, pf.mtu, pf.eswitch_mode) == (6, 7, 1500, "legacy")
+
+
+class Refusing(NoDevlink):
+    def eswitch_mode(self, address: str, bus: str = "pci") -> str | None:
+        raise NetlinkError("ask devlink", 1)
+
+
+def test_devlink_knows_the_switch_and_sysfs_where_it_does_not_tell(machine: Machine) -> None:
+    devlink = FakeDevlink(machine.sim, PF)
+    devlink.modes[PF] = "switchdev"
+    (pf,) = pf_inventory(replace_node(machine.node, devlink=devlink))
+    assert pf.eswitch_mode == "switchdev"
+    (pf,) = pf_inventory(replace_node(machine.node, devlink=Refusing()))
+    assert pf.eswitch_mode == "legacy"
 
 
 def test_one_question_to_the_kernel_for_all_vfs_of_a_pf(tmp_path: Path) -> None:
