@@ -162,9 +162,8 @@ def _eswitch_mode(node: Node, pf: PF) -> str:
         mode = None
     if mode is not None:
         return mode
-    return (
-        "switchdev" if node.sysfs.read_quiet(f"class/net/{pf.ifname}/phys_switch_id") else "legacy"
-    )
+    switch = node.sysfs.read_quiet(f"class/net/{pf.ifname}/phys_switch_id")
+    return "switchdev" if switch else "legacy"
 
 
 @dataclass(frozen=True, slots=True)

@@ -85,12 +85,11 @@ def test_any_call_drains_in_passing_what_rested_for_a_while(node: Node) -> None:
 
 def test_repair_lists_them_and_runs_them(node: Node) -> None:
     assert node.cni("ADD", conf(node)).rc == 0
-    name = left(node).name
-    sriov = left(node, "c7", "sriov").name
+    first, second = left(node), left(node, "c7", "sriov")
     shown = repair(node, "-o", "json")
-    assert (shown.rc, [step["subject"] for step in shown.json]) == (1, [name, sriov])
+    assert (shown.rc, [step["subject"] for step in shown.json]) == (1, [str(first), str(second)])
     assert {step["repair"] for step in shown.json} == {"run the call"}
-    assert (node.state_dir / "spool" / name).exists()
+    assert first.exists()
     done = repair(node, "--yes")
     assert done.rc == 0, done
     node.assert_clean()
