@@ -14,6 +14,7 @@ import subprocess
 import sys
 import termios
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -257,18 +258,27 @@ def heard() -> Iterator[None]:
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_without_an_error(machine: Machine, how: signal.Signals) -> None:
-    with subprocess.Popen(
-        [sys.executable, "-m", "hwmgr", "watch"],
+    with started(
         env={**os.environ, **environment(machine)},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        cwd=ROOT,
     ) as child:
         assert child.stderr is not None
         assert b"watching 1 PF" in child.stderr.readline()
         child.send_signal(how)
         out, err = child.communicate(timeout=30)
     assert (child.returncode, out, err) == (0, b"", b"")
+
+
+@contextmanager
+def started(**how: Any) -> Iterator[subprocess.Popen[bytes]]:
+    """Start ``hwmgr watch``; a test that fails does not wait for it."""
+    with subprocess.Popen([sys.executable, "-m", "hwmgr", "watch"], cwd=ROOT, **how) as child:
+        try:
+            yield child
+        except BaseException:
+            child.kill()
+            raise
 
 
 def environment(machine: Machine) -> dict[str, str]:
@@ -282,11 +292,9 @@ def environment(machine: Machine) -> dict[str, str]:
 def test_on_a_terminal_it_draws_in_place_and_gives_it_back(machine: Machine) -> None:
     ours, theirs = pty.openpty()
     variables = {**os.environ, **environment(machine), "TERM": "xterm", "NO_COLOR": "1"}
-    with subprocess.Popen(
-        [sys.executable, "-m", "hwmgr", "watch"],
+    with started(
         env={**variables, "COLUMNS": "100", "LINES": "30"},
         stdout=theirs,
-        cwd=ROOT,
     ) as child:
         os.close(theirs)
         text = read_until(ours, b"none so far")
@@ -306,11 +314,9 @@ def test_it_follows_the_size_of_the_terminal(machine: Machine) -> None:
     ours, theirs = pty.openpty()
     resize(ours, 24, 80)
     variables = {k: v for k, v in os.environ.items() if k not in ("COLUMNS", "LINES")}
-    with subprocess.Popen(
-        [sys.executable, "-m", "hwmgr", "watch"],
+    with started(
         env={**variables, **environment(machine), "TERM": "xterm"},
         stdout=theirs,
-        cwd=ROOT,
     ) as child:
         os.close(theirs)
         narrow = read_until(ours, b"none so far")
