@@ -126,7 +126,7 @@ async def serve(
     # What is here now stays for good: the collector need not look at it again and again.
     gc.collect()
     gc.freeze()
-    left = LeftCallsWorker(workshop.left, clock, log.problem)
+    left = LeftCallsWorker(workshop.left, clock, log.problem, _die(log))
     left.start()
     try:
         return await daemon.run(desk, _metrics_address(config, file))

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class LaterFacts:
-    """How many things were done, dropped because too many waited, and wait."""
+    """How many things were done, failed or dropped because too many waited, and wait."""
 
     done: int
     dropped: int
@@ -63,9 +63,15 @@ class Later:
 
     def _run(self) -> None:
         while (action := self._next()) is not None:
-            action()
+            try:
+                action()
+            except Exception:  # noqa: BLE001 - the thread is there for the next one
+                failed = True
+            else:
+                failed = False
             with self._changed:
-                self._done += 1
+                self._dropped += failed
+                self._done += not failed
 
     def _next(self) -> Callable[[], None] | None:
         with self._changed:

@@ -125,6 +125,15 @@ def test_later_does_things_in_order_and_drops_what_is_too_much() -> None:
     assert (later.facts().done, later.facts().dropped) == (4, 3)
 
 
+def test_later_goes_on_after_something_that_fails() -> None:
+    later, done = Later(3, "multus-events"), threading.Event()
+    later.post(lambda: print(int("none")))
+    later.post(done.set)
+    assert done.wait(LONG)
+    later.close(LONG)
+    assert (later.facts().done, later.facts().dropped) == (1, 1)
+
+
 def test_later_gives_up_at_the_end() -> None:
     later, go, begun = Later(3, "multus-events"), threading.Event(), threading.Event()
 

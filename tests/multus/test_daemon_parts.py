@@ -17,6 +17,7 @@ import pytest
 from hwmgr.frames import Call
 from hwmgr.model import VFState
 from hwmgr.nodeconfig import NodeConfig
+from multus.background import LeftCallsWorker
 from multus.calllog import CallLog, Entry, JsonCallLog, Notes
 from multus.cnitypes import CNIError
 from multus.daemon import Daemon
@@ -392,3 +393,16 @@ def test_a_thread_that_cannot_come_back_ends_the_process(tmp_path: Path) -> None
     with pytest.raises(Died, match="cannot return"):
         workshop.run(Call("sriov", env, stdin), Caller(Notes(), lambda: False))
     machine.close()
+
+
+def test_a_drain_that_cannot_come_back_ends_the_process() -> None:
+    def drain_all(_deadline: float, _untouched: float) -> None:
+        raise SystemExit("cannot return to the host's namespace")
+
+    def die(why: str) -> NoReturn:
+        raise Died(why)
+
+    left = cast("Any", SimpleNamespace(drain_all=drain_all))
+    worker = LeftCallsWorker(left, FakeClock(), lambda _text: None, die)
+    with pytest.raises(Died, match="cannot return"):
+        worker._run()

@@ -237,6 +237,14 @@ def test_in_passing_only_what_rested_for_a_while(world: World, runner: FakeRunne
     assert spooled(world) == []
 
 
+def test_what_was_left_before_the_clock_was_set_back_has_rested(world: World) -> None:
+    import os
+
+    os.utime(left(world), (4e9, 4e9))
+    world.left_calls().drain_all(MUCH_LATER, untouched=60.0)
+    assert spooled(world) == []
+
+
 def test_a_container_that_somebody_works_on_is_passed_over(world: World) -> None:
     left(world)
     with Locks(StateDir(str(world.state_dir))).container("c1"):
