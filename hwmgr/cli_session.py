@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, TextIO
 
 from hwmgr.cli_output import Output
 from hwmgr.cli_terminal import Terminal
+from hwmgr.errors import NoSuchDevice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -78,6 +79,8 @@ def real_session() -> Session:
         from hwmgr.node import real_node
 
         config = nodeconfig.load(os.environ)
+        if sysfs and not os.path.isdir(f"{sysfs}/bus/pci"):
+            raise NoSuchDevice(sysfs, "no sysfs tree is there; --sysfs names its root")
         return real_node(
             sysfs_root=sysfs or "/sys",
             state_dir=state_dir or config.state_dir,

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from multus import install
-from multus.ctl_session import OutputOption, session_of
+from multus.ctl_session import CtlSession, OutputOption, session_of
 
 
 def install_command(
@@ -62,6 +62,8 @@ def install_command(
         for path in gone.left:
             session.complain(f"{path} is somebody else's and was left; --force removes it")
         return
+    if socket is None:
+        socket = _socket_of_the_daemon(session)
     # That of the state directory, since there the daemon and the thin programs look for it.
     request = install.Request(
         bin_dir,
@@ -93,3 +95,11 @@ def _own_programs() -> str:
     folder = os.path.dirname(sys.executable)
     there = all(os.access(f"{folder}/{name}", os.X_OK) for name in install.PROGRAMS)
     return folder if there else "none"
+
+
+def _socket_of_the_daemon(session: CtlSession) -> str | None:
+    """Return the socket that the node's configuration names, None when it names none."""
+    from hwmgr import nodeconfig
+
+    named = nodeconfig.load(session.environment).daemon.socket
+    return None if named == nodeconfig.DaemonConfig().socket else named

@@ -65,7 +65,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         file = daemonconf.read_file(path, needed=bool(options.config))
         socket = _socket_path(options.socket, file, config)
         if options.unit:
-            print(_unit(options.unit, socket, config), end="")
+            print(_unit(options, socket, config), end="")
             return 0
         listener = _listener(socket, env)
     except (HwmgrError, DaemonFileError, SocketError, ActivationError) as error:
@@ -169,10 +169,13 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def _unit(kind: str, socket: str, config: NodeConfig) -> str:
+def _unit(options: argparse.Namespace, socket: str, config: NodeConfig) -> str:
+    program = os.path.abspath(sys.argv[0])
+    if options.config:
+        program += f" --config {os.path.abspath(options.config)}"
     return units.unit(
-        kind,
-        program=os.path.abspath(sys.argv[0]),
+        options.unit,
+        program=program,
         socket=socket,
         drain_seconds=config.daemon.drain_seconds,
     )

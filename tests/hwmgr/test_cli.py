@@ -340,7 +340,9 @@ def test_as_a_process(machine: Machine) -> None:
     done = run(machine, "vf", "list", "-o", "json")
     assert (done.returncode, done.stderr) == (0, "")
     assert [vf["address"] for vf in json.loads(done.stdout)][:2] == ["0000:01:10.0", VF]
-    assert run(machine, "--sysfs", "/nonexistent", "vf", "list", "-o", "json").stdout == "[]\n"
+    nowhere = run(machine, "--sysfs", "/nonexistent", "vf", "list", "-o", "json")
+    assert (nowhere.returncode, nowhere.stdout) == (1, "")
+    assert "no sysfs tree is there" in nowhere.stderr
     assert run(machine, "--version").returncode == 0
 
 
