@@ -30,6 +30,9 @@ NAMESPACE = "default"
 IMAGE = "localhost/busybox:1"
 STATUS = "k8s.v1.cni.cncf.io/network-status"
 _SECONDS = 60.0
+# Where kubelet's status manager misses the moment in which a pod's remains are gone, it looks at
+# the pod again after syncFrequency with jitter, 60 to 90 s (pkg/kubelet/pod_workers.go).
+_GONE_SECONDS = 200.0
 _LOOK_SECONDS = 0.1
 _STATE = ("/var/lib/cni", "/var/lib/hwmgr", "/run/hwmgr", "/run/k8s.cni.cncf.io")
 _PLURALS = {"Network": "networks", "NetworkAttachmentDefinition": "network-attachment-definitions"}
@@ -163,7 +166,7 @@ class ClusterNode:
                 return bool(error.status == 404)
             return bool(found.metadata.uid != uid)
 
-        self._until(f"the end of {name}", gone)
+        self._until(f"the end of {name}", gone, _GONE_SECONDS)
 
     def links_of(self, pod: Any) -> dict[str, list[str]]:
         """Return the links of a running pod, with their IPv4 addresses."""
@@ -205,11 +208,11 @@ class ClusterNode:
         except AssertionError as error:
             raise AssertionError(f"left: {self.left() ^ wanted}") from error
 
-    def _until(self, what: str, there: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + _SECONDS
+    def _until(self, what: str, there: Callable[[], bool], seconds: float = _SECONDS) -> None:
+        deadline = time.monotonic() + seconds
         while not there():
             if time.monotonic() > deadline:
-                raise AssertionError(f"waited {_SECONDS:.0f} s in vain for {what}")
+                raise AssertionError(f"waited {seconds:.0f} s in vain for {what}")
             time.sleep(_LOOK_SECONDS)
 
 

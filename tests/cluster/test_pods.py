@@ -75,6 +75,7 @@ def test_a_network_that_nobody_defined(node: ClusterNode) -> None:
     node.until_left(before)
 
 
+@pytest.mark.timeout(400)
 def test_many_pods_at_once(node: ClusterNode) -> None:
     """Kubelet and multus write to the same pods, and neither undoes what the other wrote."""
     before = node.left()

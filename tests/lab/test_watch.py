@@ -90,16 +90,20 @@ def test_a_driver_is_bound_and_another(watching: Watching) -> None:
         subprocess.run(["hwmgr", "vf", "bind", vf, "igbvf"], check=True, capture_output=True)
     settle()
     back = watching.until("rename", vf)
+    renamed = back[-1]
     assert of(there, vf, "event", "was", "driver") == [
         ("netdev-remove", None, "igbvf"),
         ("unbind", "igbvf", None),
         ("bind", None, "vfio-pci"),
     ]
+    # The kernel tells of the binding when the driver's probe is over, and udevd may be faster.
+    if ("bind", "igbvf") not in of(back, vf, "event", "driver"):
+        back += watching.until("bind", vf)
     events = of(back, vf, "event", "driver")
     assert events[0] == ("unbind", None)
     assert ("bind", "igbvf") in events
-    assert back[-1]["ifname"] == name
-    assert back[-1]["pf"] == netdev_of(PFS[0])
+    assert renamed["ifname"] == name
+    assert renamed["pf"] == netdev_of(PFS[0])
 
 
 def test_a_netdev_is_renamed(watching: Watching) -> None:
