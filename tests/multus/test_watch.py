@@ -103,6 +103,11 @@ def watching(
         api.close()
 
 
+def listed_again(sink: Recorder) -> bool:
+    """Tell whether there was a list after the first stream; a slow start may need two before."""
+    return "list" in sink.told[sink.told.index("open") :]
+
+
 def lists(server: ApiServer) -> int:
     return server.asked().count(f"GET {PATH}")
 
@@ -128,7 +133,7 @@ def test_a_stream_that_ends_in_time_is_taken_up_where_it_ended(
 ) -> None:
     with watching(server, tmp_path, replace(LIMITS, stream=1.0)) as (_, sink):
         sink.wait_for("list", "open", "lost", "open")
-        assert lists(server) == 1
+        assert not listed_again(sink)
         server.add(network("second"))
         sink.wait(lambda: "ADDED second" in sink.told)
 
@@ -143,7 +148,7 @@ def test_bookmarks_move_the_place_to_go_on_from(tmp_path: Path) -> None:
         sink.wait_for("lost", "open")
         streams = [each for each in server.requests if each.verb == "WATCH"]
         assert streams[-1].query["resourceVersion"] == version
-        assert lists(server) == 1
+        assert not listed_again(sink)
 
 
 def test_a_stream_cut_in_the_middle_of_a_line_loses_nothing(
@@ -154,7 +159,7 @@ def test_a_stream_cut_in_the_middle_of_a_line_loses_nothing(
         sink.wait_for("list", "open")
         server.add(network("second"))
         sink.wait_for("lost", "open", "ADDED second")
-        assert lists(server) == 1
+        assert not listed_again(sink)
         assert sink.find("default", "second") is not None
 
 
