@@ -10,17 +10,19 @@ from multus.chain import Attachment
 from multus.cniargs import K8sArgs, delegate_args
 from multus.cnitypes import CNIError
 from multus.jsonfields import Fields
-from multus.runtimeconf import capability_args
 
 if TYPE_CHECKING:
     from multus.cnitypes import CmdArgs
     from multus.config import NetConf
     from multus.delegates import Delegate
+    from multus.jsonfields import Json
 
 _OURSELVES = ("multus", "multus-shim")
 # libcni's records are files <network>-<container>-<interface>; a file name has 255 bytes, and a
 # temporary one beside it is longer by some.
 _LONGEST_NAMES = 210
+# NPWG device information specification 1.1.0, section 4.
+_DEVICE_INFO_FOLDER = "/var/run/k8s.cni.cncf.io/devinfo/cni"
 
 
 def plan_attachments(
@@ -113,3 +115,27 @@ def _check(item: Attachment) -> None:
             raise CNIError(
                 cnitypes.INVALID_CONFIG, f"network {plugins.name!r} delegates to {kind} itself"
             )
+
+
+def capability_args(
+    delegate: Delegate, runtime_config: Json, *, container_id: str, ifname: str
+) -> Json:
+    """Merge what the runtime gives with what the pod asks for of this delegate.
+
+    The master gets the runtime's alone; for others the request of the pod wins.
+    """
+    args = dict(runtime_config)
+    if not delegate.master:
+        wanted: Json = {
+            "portMappings": list(delegate.request.port_mappings),
+            "bandwidth": delegate.request.bandwidth,
+            "ips": list(delegate.request.ips),
+            "mac": delegate.request.mac,
+            "infinibandGUID": delegate.request.guid,
+            "deviceID": delegate.device_id,
+        }
+        args.update({name: member for name, member in wanted.items() if member})
+    if args.get("deviceID") and not args.get("CNIDeviceInfoFile"):
+        file = f"{delegate.name}-{container_id}_{ifname}".replace("/", "-")
+        args["CNIDeviceInfoFile"] = f"{_DEVICE_INFO_FOLDER}/{file}"
+    return args

@@ -9,10 +9,6 @@ from multus.jsonfields import FieldError, Fields, Json
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from multus.delegates import Delegate
-
-# NPWG device information specification 1.1.0, section 4.
-_DEVICE_INFO_FOLDER = "/var/run/k8s.cni.cncf.io/devinfo/cni"
 _PORT_NUMBERS = ("hostPort", "containerPort")
 _RATES = ("ingressRate", "ingressBurst", "egressRate", "egressBurst")
 
@@ -54,30 +50,6 @@ def bandwidth(value: Json | None) -> Json:
         return {}
     fields = Fields(value, "bandwidth")
     return {name: fields.number(name) or 0 for name in _RATES}
-
-
-def capability_args(
-    delegate: Delegate, runtime_config: Json, *, container_id: str, ifname: str
-) -> Json:
-    """Merge what the runtime gives with what the pod asks for of this delegate.
-
-    The master gets the runtime's alone; for others the request of the pod wins.
-    """
-    args = dict(runtime_config)
-    if not delegate.master:
-        wanted: Json = {
-            "portMappings": list(delegate.request.port_mappings),
-            "bandwidth": delegate.request.bandwidth,
-            "ips": list(delegate.request.ips),
-            "mac": delegate.request.mac,
-            "infinibandGUID": delegate.request.guid,
-            "deviceID": delegate.device_id,
-        }
-        args.update({name: member for name, member in wanted.items() if member})
-    if args.get("deviceID") and not args.get("CNIDeviceInfoFile"):
-        file = f"{delegate.name}-{container_id}_{ifname}".replace("/", "-")
-        args["CNIDeviceInfoFile"] = f"{_DEVICE_INFO_FOLDER}/{file}"
-    return args
 
 
 def declared(capabilities: object) -> frozenset[str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from benchrig import recorded
 from benchrig.figures import Part, row_of
 from benchrig.programs import Program, in_turn
+from benchrig.world import CHECKOUT
 
 if TYPE_CHECKING:
     from benchrig.figures import Row
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
 
 KEY, TITLE = "a", "a forwarded call that the daemon answers at once (VERSION)"
 _TRUE, _PYTHON = "/bin/true", "/usr/bin/python3"
+_THIN = "import sys; sys.path.insert(0, {!r}); from multus.__main__ import main; sys.exit(main())"
 
 
 def measure(world: World, rounds: int, peer_shim: str | None) -> Part:
@@ -26,6 +28,7 @@ def measure(world: World, rounds: int, peer_shim: str | None) -> Part:
     programs = {
         _TRUE: Program((_TRUE,), env),
         python: Program((_PYTHON, "-IS", "-c", "pass"), env),
+        "thin": Program((_PYTHON, "-IS", "-c", _THIN.format(str(CHECKOUT))), env, stdin),
     }
     for which in ("c", "python"):
         folder = world.bin_folder(daemon, which)
@@ -39,6 +42,7 @@ def measure(world: World, rounds: int, peer_shim: str | None) -> Part:
         row_of(python, taken[python], beside=taken[_TRUE], to=_TRUE),
         row_of("C shim", taken["c"], beside=taken[_TRUE], to=_TRUE, limit=3.0),
         row_of("Python shim", taken["python"], beside=taken[python], to=python, limit=1.3),
+        row_of("thin", taken["thin"], beside=taken[python], to=python, limit=2.0),
     ]
     if peer_shim:
         rows.append(row_of(f"peer {peer_shim}", taken["peer"], beside=taken[_TRUE], to=_TRUE))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -79,21 +77,3 @@ def test_a_delete_without_hardware_loads_no_client_library(tmp_path: Path) -> No
     (tmp_path / "cni/c1").write_text("[]")
     done = python(f"{LAUNCH}{code}; sys.stderr.write(' '.join(sys.modules))", env=env)
     assert not set(done.stderr.split()) & {"kubernetes", "pyroute2", "typer", "rich", "logging"}
-
-
-def fastest(argv: list[str], runs: int) -> float:
-    """Return the least seconds of many whole processes: noise only ever adds."""
-    env = {"CNI_COMMAND": "VERSION", "PATH": os.environ["PATH"]}
-    times = []
-    for _ in range(runs):
-        began = time.perf_counter()
-        subprocess.run(argv, env=env, check=True, stdout=subprocess.DEVNULL)
-        times.append(time.perf_counter() - began)
-    return min(times)
-
-
-def test_version_costs_at_most_twice_a_bare_interpreter() -> None:
-    bare = [sys.executable, "-IS", "-c", "pass"]
-    ours = [sys.executable, "-IS", "-c", f"{LAUNCH}sys.exit(main())"]
-    fastest(ours, 3)  # so that the byte code is there
-    assert fastest(ours, 25) <= 2 * fastest(bare, 25)

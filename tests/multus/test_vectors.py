@@ -14,8 +14,9 @@ from multus.config import NetConf, load_conf
 from multus.conflist import parse_conflist
 from multus.delegates import Delegate, load_delegate
 from multus.jsonfields import FieldError, decode
+from multus.plan import capability_args
 from multus.result import ResultError, parse_result
-from multus.runtimeconf import capability_args, parse_runtime_config
+from multus.runtimeconf import parse_runtime_config
 from multus.savedstate import scratch_entry
 from tests.multus.vectors import params
 

@@ -7,16 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
-import time
 import zipfile
 from typing import TYPE_CHECKING
 
 import pytest
 
 from hwmgr import frames
-from hwmgr.frames import Answer
 from multus import cnitypes, version
-from tests.shim.rig import ROOT, SHIPPED, FakeDaemon, Shim
+from tests.shim.rig import ROOT, SHIPPED
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -95,37 +93,3 @@ def test_what_the_shims_repeat_is_equal_to_what_it_repeats(name: str) -> None:
     assert len({key for key, _, _ in found if key in numbers}) == expected[name]
     # The answer to VERSION is compared as it is printed, in test_down.
     assert f'"{version.CURRENT}"' in text
-
-
-def fastest(argv: list[str], runs: int) -> float:
-    """Return the least seconds of many whole processes: noise only ever adds."""
-    env = {"CNI_COMMAND": "ADD", "PATH": os.environ["PATH"]}
-    times = []
-    with open(os.devnull, "r+b") as null:
-        streams = [(os.POSIX_SPAWN_DUP2, null.fileno(), fd) for fd in (0, 1)]
-        for _ in range(runs):
-            began = time.perf_counter()
-            pid = os.posix_spawn(argv[0], argv, env, file_actions=streams)
-            _, status = os.waitpid(pid, 0)
-            times.append(time.perf_counter() - began)
-            assert status == 0
-    return min(times)
-
-
-def test_a_forwarded_call_costs_little_more_than_any_process(shim: Shim) -> None:
-    """The goals are 3 times /bin/true for C and 1.3 times a bare interpreter for the twin."""
-    bare = {
-        "c": (["/bin/true"], 3.0),
-        "python": (["/usr/bin/python3", "-IS", "-c", "pass"], 1.3),
-        "sanitized": (["/usr/bin/python3", "-c", "pass"], 50.0),  # no goal, it only has to run
-    }
-    argv, limit = bare[shim.kind]
-    ours = [str(shim.folder / "bin" / "multus")]
-    least = [float("inf")] * 2
-    with FakeDaemon(shim.socket, Answer(0, b"{}" * 100)):
-        # In turns, and until it is seen: a busy machine adds to both, and most to what waits.
-        for _ in range(40):
-            least = [min(least[0], fastest(argv, 10)), min(least[1], fastest(ours, 10))]
-            if least[1] <= limit * least[0]:
-                return
-    pytest.fail(f"{least[1] * 1000:.2f} ms, {argv[0]} {least[0] * 1000:.2f} ms")
