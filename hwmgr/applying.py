@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hwmgr.applypf import PfApplication, plan_one, refuse
+from hwmgr.applypf import PfApplication, plan_one
 from hwmgr.changes import Plan
 from hwmgr.errors import ApplyIncomplete, HwmgrError
 from hwmgr.model import USERSPACE_DRIVERS
 from hwmgr.observed import observe, observe_pf
 from hwmgr.patience import PatientSysfs
 from hwmgr.planning import matched
+from hwmgr.takeback import refuse
 
 if TYPE_CHECKING:
     from hwmgr.applypf import Manner
@@ -27,11 +28,11 @@ _NO_NETDEV = (None, *USERSPACE_DRIVERS)
 def make_plan(node: Node, desired: Desired, manner: Manner) -> Plan:
     """Return what apply would do, touching nothing."""
     pfs = observe(node)
-    entries, problems = matched(desired, pfs)
+    entries, problems = matched(desired, pfs, manner.pf)
     changes: list[Change] = []
     for now in pfs:
         entry = entries.get(now.pf.address)
-        if entry is None or manner.pf not in (None, now.pf.address):
+        if entry is None:
             continue
         found = plan_one(node, entry, now, manner)
         changes += found.changes
@@ -47,7 +48,7 @@ def apply(node: Node, desired: Desired, manner: Manner) -> list[Change]:
     ``revert`` goes back.
     """
     node = patient(node, manner.write_seconds)
-    entries, problems = matched(desired, observe(node))
+    entries, problems = matched(desired, observe(node), manner.pf)
     if manner.only_vfs:
         # Somebody may be making these VFs right now; what stands in the way shows under the lock.
         refuse(Plan((), tuple(problems)), force=False)
@@ -56,8 +57,6 @@ def apply(node: Node, desired: Desired, manner: Manner) -> list[Change]:
     done: list[Change] = []
     failed: list[HwmgrError] = []
     for address, entry in entries.items():
-        if manner.pf not in (None, address):
-            continue
         try:
             with node.locks.pf(address):
                 if manner.only_vfs:

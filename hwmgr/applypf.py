@@ -6,16 +6,21 @@ from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, cast
 
-from hwmgr import pfsteps, vfsteps
+from hwmgr import driver, pfsteps, vfsteps
 from hwmgr.applyrecord import ApplyRecord, ApplyRecords, ApplyStage, DoneStep
 from hwmgr.changes import OFFER, Leftover, Plan
 from hwmgr.choose import Chosen, capture
-from hwmgr.errors import ApplyIncomplete, DeviceBusy, HwmgrError, PlanRefused, RecordTorn
+from hwmgr.errors import (
+    ApplyIncomplete,
+    HwmgrError,
+    SysfsError,
+    WriteHangs,
+)
 from hwmgr.model import USERSPACE_DRIVERS
 from hwmgr.observed import observe_pf
 from hwmgr.pci import find_pf, find_vf, list_vfs
 from hwmgr.planning import plan_pf
-from hwmgr.restore import give_up
+from hwmgr.takeback import refuse, refuse_claimed, take_back
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +30,7 @@ if TYPE_CHECKING:
     from hwmgr.desired import Desired, DesiredPf
     from hwmgr.model import VF, Before
     from hwmgr.node import Node
-    from hwmgr.observed import PfNow, VfNow
+    from hwmgr.observed import PfNow
 
 # A driver with broken firmware can hang in sriov_numvfs, and one whose VF is open in unbind.
 WRITE_SECONDS = 120.0
@@ -49,32 +54,6 @@ class Manner:
     pf: str | None = None
     write_seconds: float = WRITE_SECONDS
     busy: Callable[[str], AbstractContextManager[None]] = _silently
-
-
-def refuse(plan: Plan, *, force: bool) -> None:
-    """Raise PlanRefused for what cannot be, DeviceBusy for VFs in use unless forced."""
-    if plan.problems:
-        raise PlanRefused(list(plan.problems))
-    if plan.hits and not force:
-        first = plan.hits[0]
-        who = "; ".join(f"{h.vf.address}: {h.holder}" for h in plan.hits[1:])
-        message = f"{first.holder}; {who + '; ' if who else ''}--force takes them away all the same"
-        raise DeviceBusy(first.vf.address, message, first.holder)
-
-
-def take_back(node: Node, holder: VfNow) -> None:
-    """End the attachment that has a VF, as its DEL would. Somebody without a record stays.
-
-    A record that is torn is set aside. Raises UndoIncomplete.
-    """
-    address = holder.vf.address
-    try:
-        record = node.journal.read(address)
-    except RecordTorn:
-        node.journal.set_aside(address)
-        return
-    if record is not None:
-        give_up(node, record)
 
 
 def before_of(node: Node, vf: VF) -> Before:
@@ -160,8 +139,10 @@ class PfApplication:
         text = f"{_subject(change)}: {change.attribute} {change.now} -> {change.then}"
         with ExitStack() as locks:
             locks.enter_context(self.manner.busy(text))
-            for vf in self._touched(change, now):
+            touched = self._touched(change, now)
+            for vf in touched:
                 locks.enter_context(self.node.locks.function(vf.address))
+            refuse_claimed(self.node, touched, change.hits)
             for hit in change.hits:
                 take_back(self.node, hit)
             self._intend(change, now)
@@ -244,15 +225,35 @@ class PfApplication:
         elif change.attribute == "autoprobe":
             pfsteps.set_autoprobe(node, pf, bool(change.then))
         else:
-            offered = self._offered_at_creation(now)
-            if offered is not None and offered != now.autoprobe and change.then:
-                pfsteps.set_autoprobe(node, pf, offered)
-                node.checkpoint("apply.autoprobe")
-            pfsteps.set_number(node, pf, cast("int", change.then), anew=True)
-            # Without its netdev a VF would look like one that somebody has in another namespace.
-            for vf in list_vfs(node.sysfs, now.pf.address):
-                if vf.driver not in USERSPACE_DRIVERS:
-                    vfsteps.await_netdev(node, vf)
+            self._make_vfs(now, cast("int", change.then))
+
+    def _make_vfs(self, now: PfNow, number: int) -> None:
+        node, pf = self.node, self.address
+        offered = self._offered_at_creation(now)
+        switched = offered is not None and offered != now.autoprobe and number > 0
+        if switched:
+            pfsteps.set_autoprobe(node, pf, bool(offered))
+            node.checkpoint("apply.autoprobe")
+        try:
+            pfsteps.set_number(node, pf, number, anew=True)
+        except WriteHangs:
+            raise  # They may come yet.
+        except SysfsError as error:
+            if switched:
+                self._probing_as_before(now, error)
+            raise
+        # Without its netdev a VF would look like one that somebody has in another namespace.
+        for vf in list_vfs(node.sysfs, now.pf.address):
+            if vf.driver not in USERSPACE_DRIVERS:
+                vfsteps.await_netdev(node, vf)
+
+    def _probing_as_before(self, now: PfNow, error: SysfsError) -> None:
+        """Switch probing back: no VFs were made, and who makes some by hand wants drivers."""
+        try:
+            pfsteps.set_autoprobe(self.node, self.address, bool(now.autoprobe))
+            self._write(replace(self.record, unprobed=False))
+        except HwmgrError as problem:
+            error.add_note(f"and {problem}")
 
     def _act_on_vf(self, change: Change) -> None:
         node, vf = self.node, find_vf(self.node.sysfs, change.address or "")
@@ -260,6 +261,8 @@ class PfApplication:
             vfsteps.configure(node, vf, change.settings)
         elif change.attribute == "effectiveMac":
             vfsteps.reset_driver(node, vf)
+        elif change.attribute == "driverOverride":
+            driver.write_override(node.sysfs, vf.address, None)
         elif change.attribute == "mtu":
             vfsteps.set_mtu(node, vf, cast("int", change.then))
         elif change.why == OFFER:

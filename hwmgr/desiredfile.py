@@ -188,7 +188,7 @@ def _selector(check: _Checker, where: str, value: object) -> Selector:
         if address is None:
             check.wrong(f"{where}.address", "must be a PCI address like 0000:01:00.0")
     # Ids are written in either case, and with 0x as sysfs has them.
-    plain = {
+    plain: dict[str, Any] = {
         key: fields[key].lower() if isinstance(fields[key], str) else fields[key]
         for key in ("vendor", "device")
         if key in fields

@@ -79,7 +79,12 @@ def observe_pf(node: Node, address: str) -> PfNow:
         mac=node.sysfs.read_quiet(f"{home}/address") if pf.ifname else None,
         eswitch_mode=_eswitch_mode(node, pf),
         autoprobe=None if autoprobe is None else autoprobe.strip() == "1",
-        vfs=tuple(_vf(node, info) for info in inventory(node, [pf]) if _exists(node, info)),
+        vfs=tuple(
+            # What a holder of an earlier boot had set went with it; who has the VF now may not.
+            _vf(node, info)
+            for info in inventory(node, [pf], this_boot=True)
+            if _exists(node, info)
+        ),
         drivers=frozenset(node.sysfs.names("bus/pci/drivers")),
         holder=_holder_of_pf(node, pf.address),
     )
@@ -124,12 +129,17 @@ def _exists(node: Node, info: VFInfo) -> bool:
     return node.sysfs.exists(device_path(info.vf.address))
 
 
+def _torn(node: Node, address: PciAddress) -> bool:
+    try:
+        node.journal.read(address)
+    except RecordTorn:
+        return True
+    return False
+
+
 def _vf(node: Node, info: VFInfo) -> VfNow:
     vf, record = info.vf, info.record
-    if record is not None and record.boot_id != node.boot_id:
-        # Its holder went with the last boot, and what it had set too: nobody has the VF now.
-        record = None
-    elif record is not None and record.address == vf.address:
+    if record is not None and record.address == vf.address:
         before = record.before
         netdev = before.netdevs[0] if before.netdevs else None
         return VfNow(
@@ -141,8 +151,7 @@ def _vf(node: Node, info: VFInfo) -> VfNow:
             holder=info.reason,
             record=record,
         )
-    torn = info.record is None and node.journal.has(vf.address)
-    held = record is not None or info.state is VFState.FOREIGN or torn
+    held = record is not None or info.state is VFState.FOREIGN or _torn(node, vf.address)
     home = f"class/net/{vf.ifname}"
     shown = vf.ifname is not None and vf.driver not in USERSPACE_DRIVERS
     return VfNow(

@@ -22,21 +22,27 @@ if TYPE_CHECKING:
     from hwmgr.observed import PfNow, VfNow
 
 
-def matched(desired: Desired, pfs: Sequence[PfNow]) -> tuple[dict[str, DesiredPf], list[str]]:
+def matched(
+    desired: Desired, pfs: Sequence[PfNow], only: str | None = None
+) -> tuple[dict[str, DesiredPf], list[str]]:
     """Return the entry for each PF that has one, by address, and what is wrong with the file here.
 
     An entry that matches nothing and is not optional is a fault, and a PF that two entries match.
+    With ``only``, an address, nothing is said of what concerns other PFs.
     """
     found: dict[str, DesiredPf] = {}
     problems = []
     for entry in desired.pfs:
         mine = [pf for pf in pfs if _matches(entry.selector, pf)]
-        if not mine and not entry.optional:
+        if not mine and not entry.optional and only is None:
             problems.append(f"{entry.where}: no PF here has {entry.selector}")
-        if len(mine) > 1 and any(isinstance(g.mac, tuple) for g in entry.groups):
+        concerned = only is None or any(pf.pf.address == only for pf in mine)
+        if concerned and len(mine) > 1 and any(isinstance(g.mac, tuple) for g in entry.groups):
             names = ", ".join(pf.label for pf in mine)
             problems.append(f"{entry.where}: a list of MACs is for one PF, but it matches {names}")
         for pf in mine:
+            if only not in (None, pf.pf.address):
+                continue
             other = found.setdefault(pf.pf.address, entry)
             if other is not entry:
                 problems.append(f"{entry.where}: {pf.label} is matched by {other.where} already")
@@ -91,7 +97,7 @@ class _Planner:
             self._verify()
 
     def plan(self) -> Plan:
-        changes = [*(self._pf() if self.own else ()), *self._vfs()]
+        changes = [*(self._pf() if self.own else self._unfinished()), *self._vfs()]
         if changes and self.now.holder is not None:
             self._refuse(self.entry.where, self.now.holder)
         if self.now.pf.ifname is None and any(
@@ -159,6 +165,11 @@ class _Planner:
             if now.pf.num_vfs:
                 why += "; all VFs are made anew" if wanted else "; all VFs go"
             yield self._change("numVfs", now.pf.num_vfs, wanted, why, held)
+
+    def _unfinished(self) -> Iterator[Change]:
+        """Yield what an unfinished apply owes a PF that is left alone otherwise."""
+        if self.leftover is not None:
+            yield from self._autoprobe()
 
     def _autoprobe(self) -> Iterator[Change]:
         wanted = self._final_autoprobe()

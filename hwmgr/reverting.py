@@ -12,14 +12,15 @@ from typing import TYPE_CHECKING
 
 from hwmgr import pfsteps, vfsettings
 from hwmgr.applying import patient
-from hwmgr.applypf import before_of, refuse, take_back
+from hwmgr.applypf import before_of
 from hwmgr.applyrecord import ApplyRecords, ApplyStage
 from hwmgr.changes import Change, Plan
-from hwmgr.errors import HwmgrError, UndoIncomplete
+from hwmgr.errors import HwmgrError, StateError, UndoIncomplete
 from hwmgr.model import Kind, NetnsIdentity, Owner, Record, Stage, VFSettings
 from hwmgr.observed import observe_pf
 from hwmgr.pci import device_path, list_vfs
 from hwmgr.restore import hardware
+from hwmgr.takeback import refuse, refuse_claimed, take_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,13 +55,13 @@ def revert(node: Node, manner: Manner) -> list[Change]:
     done: list[Change] = []
     problems: list[str] = []
     for address in _addresses(node, manner):
-        with node.locks.pf(address):
-            try:
+        try:
+            with node.locks.pf(address):
                 done += _revert_pf(node, address, manner)
-            except UndoIncomplete as error:
-                problems += error.problems
-            except HwmgrError as error:
-                problems.append("; ".join([str(error), *getattr(error, "__notes__", ())]))
+        except UndoIncomplete as error:
+            problems += error.problems
+        except HwmgrError as error:
+            problems.append("; ".join([str(error), *getattr(error, "__notes__", ())]))
     if problems:
         raise UndoIncomplete("the node", problems)
     return done
@@ -85,16 +86,15 @@ def _revert_pf(node: Node, address: str, manner: Manner) -> list[Change]:
         now = observe_pf(node, address)
         changes = _changes(node, record, now)
         refuse(Plan(tuple(changes), ()), force=manner.force)
-        record = replace(record, stage=ApplyStage.REVERTING)
-        if record.vfs and _remakes(record, now):
-            # They are made without drivers, so that these find them as they were.
-            record = record.keeping(autoprobe=now.autoprobe)
-        records.write(record)
+        record = _intend(node, records, record, now)
         node.checkpoint("revert.intended")
         with ExitStack() as held:
             held.enter_context(manner.busy(f"reverting {now.label}"))
             for vf in now.vfs:
                 held.enter_context(node.locks.function(vf.vf.address))
+            hits = [hit for change in changes for hit in change.hits]
+            if changes:
+                refuse_claimed(node, [vf.vf for vf in now.vfs], hits)
             for change in changes:
                 for hit in change.hits:
                     take_back(node, hit)
@@ -106,6 +106,23 @@ def _revert_pf(node: Node, address: str, manner: Manner) -> list[Change]:
     records.remove(address)
     node.checkpoint("revert.struck")
     return changes
+
+
+def _intend(node: Node, records: ApplyRecords, record: ApplyRecord, now: PfNow) -> ApplyRecord:
+    """Write down what revert will do; on a full disk the record of before serves too."""
+    intended = record
+    if record.vfs and _remakes(record, now):
+        # They are made without drivers, so that these find them as they were; an apply that comes
+        # instead of the rest of this has to offer them.
+        unprobed = record.unprobed or bool(now.autoprobe)
+        intended = replace(record.keeping(autoprobe=now.autoprobe), unprobed=unprobed)
+    try:
+        records.write(replace(intended, stage=ApplyStage.REVERTING))
+    except StateError as error:
+        if intended != record:
+            raise
+        node.log(f"{record.address}: {error}")
+    return intended
 
 
 def _remakes(record: ApplyRecord, now: PfNow) -> bool:

@@ -108,6 +108,13 @@ class VfPlanner:
             done = now == wanted
         if not done:
             yield self._change(index, vf, "driver", now, wanted, group.where)
+        elif vf is not None and vf.vf.driver_override and self._gave_driver(index):
+            # A binding of ours that was ended halfway left it; one that is not ours may stay.
+            override = vf.vf.driver_override
+            yield self._change(index, vf, "driverOverride", override, None, group.where)
+
+    def _gave_driver(self, index: int) -> bool:
+        return index in self.given and self.given[index].driver is not None
 
     def probing(self, index: int, vf: VfNow) -> Iterator[Change]:
         """Yield the offer of a VF that an apply made and that no driver was offered yet."""
