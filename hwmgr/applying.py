@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from hwmgr.applypf import PfApplication, plan_one
 from hwmgr.changes import Plan
 from hwmgr.errors import ApplyIncomplete, HwmgrError
+from hwmgr.macs import mac_clashes
 from hwmgr.model import USERSPACE_DRIVERS
 from hwmgr.observed import observe, observe_pf
 from hwmgr.patience import PatientSysfs
@@ -30,6 +31,8 @@ def make_plan(node: Node, desired: Desired, manner: Manner) -> Plan:
     pfs = observe(node)
     entries, problems = matched(desired, pfs, manner.pf)
     changes: list[Change] = []
+    warnings: list[str] = []
+    cuts: list[str] = []
     for now in pfs:
         entry = entries.get(now.pf.address)
         if entry is None:
@@ -37,7 +40,10 @@ def make_plan(node: Node, desired: Desired, manner: Manner) -> Plan:
         found = plan_one(node, entry, now, manner)
         changes += found.changes
         problems += found.problems
-    return Plan(tuple(changes), tuple(problems))
+        warnings += found.warnings
+        cuts += found.cuts
+    problems += mac_clashes(entries, pfs)
+    return Plan(tuple(changes), tuple(problems), tuple(warnings), tuple(cuts))
 
 
 def apply(node: Node, desired: Desired, manner: Manner) -> list[Change]:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from hwmgr import driver, pfsteps, vfsteps
+from hwmgr import driver, modules, pfsteps, vfsteps
 from hwmgr.applyrecord import ApplyRecord, ApplyRecords, ApplyStage, DoneStep
 from hwmgr.changes import OFFER, Leftover, Plan
 from hwmgr.choose import Chosen, capture
@@ -19,7 +20,7 @@ from hwmgr.errors import (
 from hwmgr.model import USERSPACE_DRIVERS
 from hwmgr.observed import observe_pf
 from hwmgr.pci import find_pf, find_vf, list_vfs
-from hwmgr.planning import plan_pf
+from hwmgr.planning import plan_pf, unloaded
 from hwmgr.takeback import refuse, refuse_claimed, take_back
 
 if TYPE_CHECKING:
@@ -65,10 +66,12 @@ def before_of(node: Node, vf: VF) -> Before:
 def plan_one(node: Node, entry: DesiredPf, now: PfNow, manner: Manner) -> Plan:
     """Return what makes one PF as desired, with what an unfinished apply has left in mind."""
     record = ApplyRecords(node.state).read(now.pf.address)
+    loadable = frozenset(d for d in unloaded(entry, now) if modules.is_loadable(node, d))
+    plan = partial(plan_pf, entry, now, only_vfs=manner.only_vfs, loadable=loadable)
     if record is None or record.boot_id != node.boot_id:
-        return plan_pf(entry, now, only_vfs=manner.only_vfs)
+        return plan()
     leftover = Leftover(record.before.autoprobe) if record.unprobed else None
-    return plan_pf(entry, now, leftover=leftover, given=record.given, only_vfs=manner.only_vfs)
+    return plan(leftover=leftover, given=record.given)
 
 
 class PfApplication:
@@ -184,7 +187,7 @@ class PfApplication:
             record = self._before_remaking(record, now, change)
         elif change.attribute == "autoprobe":
             record = record.keeping(autoprobe=now.autoprobe)
-        else:
+        elif change.attribute != "module":  # One that is loaded stays so.
             record = record.keeping(**{change.attribute: change.now})
         self._write(record)
         self.node.checkpoint(f"apply.intended.{change.attribute}")
@@ -216,7 +219,9 @@ class PfApplication:
 
     def _act_on_pf(self, change: Change, now: PfNow) -> None:
         node, pf = self.node, self.address
-        if change.attribute == "eswitchMode":
+        if change.attribute == "module":
+            modules.load(node, str(change.then), pf)
+        elif change.attribute == "eswitchMode":
             pfsteps.set_mode(node, pf, str(change.then), self.manner.write_seconds)
         elif change.attribute == "mtu":
             pfsteps.set_mtu(node, pf, cast("int", change.then))

@@ -35,10 +35,16 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Changes in order, and what stands in the way, in words."""
+    """Changes in order, and in words what stands in the way.
+
+    ``warnings``: the host itself uses a PF that would be changed. ``cuts`` are those of them after
+    which it could not any more.
+    """
 
     changes: tuple[Change, ...]
     problems: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    cuts: tuple[str, ...] = ()
 
     @property
     def hits(self) -> tuple[VfNow, ...]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hwmgr.changes import Change, Plan
+from hwmgr.desired import DEFAULT_DRIVER, NO_DRIVER
 from hwmgr.vfplanning import VfPlanner
 
 if TYPE_CHECKING:
@@ -56,12 +57,20 @@ def plan_pf(
     leftover: Leftover | None = None,
     given: Mapping[int, Given] | None = None,
     only_vfs: bool = False,
+    loadable: frozenset[str] = frozenset(),
 ) -> Plan:
     """Return what makes one PF as its entry wants it; ``only_vfs`` leaves the PF itself alone.
 
-    ``leftover`` and ``given`` are what an apply of this boot has left and given to VFs.
+    ``leftover`` and ``given`` are what an apply of this boot has left and given to VFs;
+    ``loadable`` are drivers that are not there, and whose module can be loaded.
     """
-    return _Planner(entry, now, leftover, given or {}, only_vfs).plan()
+    return _Planner(entry, now, leftover, given or {}, only_vfs, loadable).plan()
+
+
+def unloaded(entry: DesiredPf, now: PfNow) -> list[str]:
+    """Return the drivers that an entry names and that are not there, in order."""
+    names = {g.driver for g in entry.groups} - {None, DEFAULT_DRIVER, NO_DRIVER} - now.drivers
+    return sorted(name for name in names if name is not None)
 
 
 def _matches(selector: Selector, now: PfNow) -> bool:
@@ -83,6 +92,7 @@ class _Planner:
         leftover: Leftover | None,
         given: Mapping[int, Given],
         only_vfs: bool,
+        loadable: frozenset[str],
     ) -> None:
         self.entry = entry
         self.now = now
@@ -90,6 +100,7 @@ class _Planner:
         self.given = given
         self.own = not (entry.externally_managed or only_vfs)
         self.only_vfs = only_vfs
+        self.loadable = loadable
         self.count = now.pf.num_vfs
         self.remade = False
         self.problems: list[str] = []
@@ -97,14 +108,44 @@ class _Planner:
             self._verify()
 
     def plan(self) -> Plan:
-        changes = [*(self._pf() if self.own else self._unfinished()), *self._vfs()]
+        own = self._pf() if self.own else self._unfinished()
+        changes = [*self._modules(), *own, *self._vfs()]
+        stuck = {hit.vf.address: hit.stuck for c in changes for hit in c.hits if hit.stuck}
+        for address, why in stuck.items():
+            self._refuse(self.entry.where, f"{why} ({address}); end it first")
         if changes and self.now.holder is not None:
             self._refuse(self.entry.where, self.now.holder)
         if self.now.pf.ifname is None and any(
             c.attribute in ("mtu", "up") and c.index is None for c in changes
         ):
             self._refuse(self.entry.where, "its netdev is not here, so it cannot be set up")
-        return Plan(tuple(changes), tuple(self.problems))
+        warnings, cuts = self._for_the_host(changes)
+        return Plan(tuple(changes), tuple(self.problems), warnings, cuts)
+
+    def _modules(self) -> Iterator[Change]:
+        for driver in unloaded(self.entry, self.now):
+            if driver in self.loadable:
+                group = next(g for g in self.entry.groups if g.driver == driver)
+                yield self._change("module", None, driver, f"{group.where}.driver")
+
+    def _for_the_host(self, changes: Sequence[Change]) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Say what a change of the PF is to the host that uses it, and what it would lose by it."""
+        if not self.now.used:
+            return (), ()
+        use = "; ".join(self.now.used)
+        warnings, cuts = [], []
+        for change in changes:
+            if change.index is not None or change.attribute in ("module", "autoprobe"):
+                continue
+            text = f"{change.why.partition(';')[0]}: the host uses {self.now.label}: {use}"
+            if change.attribute == "eswitchMode" or (change.attribute, change.then) == (
+                "up",
+                False,
+            ):
+                cuts.append(f"{text}; it would lose it")
+            else:
+                warnings.append(f"{text}; its link may go down for a moment")
+        return tuple(warnings), tuple(cuts)
 
     def _refuse(self, where: str, what: str) -> None:
         text = f"{where}: {self.now.label}: {what}"
@@ -190,7 +231,15 @@ class _Planner:
         final = self._final_autoprobe()
         probes = self.leftover is not None and bool(final)
         given = {} if self.remade else self.given
-        planner = VfPlanner(self.now, probes, final is False, given, self._refuse)
+        planner = VfPlanner(
+            now=self.now,
+            probes=probes,
+            probing_off=final is False,
+            given=given,
+            refuse=self._refuse,
+            drivers=self.now.drivers | self.loadable,
+            pf_mtu=self.entry.mtu if self.own and self.entry.mtu else self.now.mtu,
+        )
         known = {} if self.remade else {vf.vf.index: vf for vf in self.now.vfs}
         indices = sorted({i for g in self.entry.groups for i in g.indices} | set(known))
         for index in indices:

@@ -37,18 +37,22 @@ _WHY = "as it was before apply"
 def plan_revert(node: Node, manner: Manner) -> Plan:
     """Return what revert would change, touching nothing. A record of an earlier boot has none."""
     changes: list[Change] = []
+    problems: list[str] = []
     for address in _addresses(node, manner):
         record = ApplyRecords(node.state).read(address)
         if record is not None and _counts(node, record):
-            changes += _changes(node, record, observe_pf(node, address))
-    return Plan(tuple(changes), ())
+            found = _plan(node, record, observe_pf(node, address))
+            changes += found.changes
+            problems += found.problems
+    return Plan(tuple(changes), tuple(problems))
 
 
 def revert(node: Node, manner: Manner) -> list[Change]:
     """Give back what was before, and strike the records; return the changes made.
 
-    Raises DeviceBusy before anything is touched while VFs that it would change are in use (unless
-    forced), UndoIncomplete with what could not be given back; calling again goes on.
+    Raises PlanRefused, and DeviceBusy while VFs that it would change are in use (unless forced),
+    before anything is touched; UndoIncomplete with what could not be given back; calling again
+    goes on.
     """
     node = patient(node, manner.write_seconds)
     refuse(plan_revert(node, manner), force=manner.force)
@@ -84,8 +88,9 @@ def _revert_pf(node: Node, address: str, manner: Manner) -> list[Change]:
     changes: list[Change] = []
     if _counts(node, record):
         now = observe_pf(node, address)
-        changes = _changes(node, record, now)
-        refuse(Plan(tuple(changes), ()), force=manner.force)
+        plan = _plan(node, record, now)
+        refuse(plan, force=manner.force)
+        changes = list(plan.changes)
         record = _intend(node, records, record, now)
         node.checkpoint("revert.intended")
         with ExitStack() as held:
@@ -193,6 +198,15 @@ def _as_attachment(record: ApplyRecord, vf: VF, before: Before) -> Record:
         before=before,
         settings=VFSettings(mac=mac),
     )
+
+
+def _plan(node: Node, record: ApplyRecord, now: PfNow) -> Plan:
+    changes = _changes(node, record, now)
+    stuck = {hit.vf.address: hit.stuck for c in changes for hit in c.hits if hit.stuck}
+    problems = [f"{address}: {why}; end it first" for address, why in stuck.items()]
+    if changes and now.holder is not None:
+        problems.append(f"{now.label}: {now.holder}")
+    return Plan(tuple(changes), tuple(problems))
 
 
 def _changes(node: Node, record: ApplyRecord, now: PfNow) -> list[Change]:

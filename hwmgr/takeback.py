@@ -21,6 +21,8 @@ def refuse(plan: Plan, *, force: bool) -> None:
     """Raise PlanRefused for what cannot be, DeviceBusy for VFs in use unless forced."""
     if plan.problems:
         raise PlanRefused(list(plan.problems))
+    if plan.cuts and not force:
+        raise PlanRefused([f"{text}; --force does it all the same" for text in plan.cuts])
     if plan.hits and not force:
         first = plan.hits[0]
         who = "; ".join(f"{h.vf.address}: {h.holder}" for h in plan.hits[1:])
