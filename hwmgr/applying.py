@@ -6,8 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwmgr.applypf import PfApplication, plan_one
-from hwmgr.changes import Plan
-from hwmgr.errors import ApplyIncomplete, HwmgrError
+from hwmgr.applyrecord import ApplyRecords
+from hwmgr.changes import Plan, joined
+from hwmgr.errors import ApplyIncomplete, HwmgrError, reason_of
 from hwmgr.macs import mac_clashes
 from hwmgr.model import USERSPACE_DRIVERS
 from hwmgr.observed import observe, observe_pf
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from hwmgr.observed import PfNow
 
 _NETDEVS_SECONDS = 10.0
+_ANEW = "apply the file without --only-vfs to have it as desired again"
 _NO_NETDEV = (None, *USERSPACE_DRIVERS)
 
 
@@ -30,20 +32,12 @@ def make_plan(node: Node, desired: Desired, manner: Manner) -> Plan:
     """Return what apply would do, touching nothing."""
     pfs = observe(node)
     entries, problems = matched(desired, pfs, manner.pf)
-    changes: list[Change] = []
-    warnings: list[str] = []
-    cuts: list[str] = []
-    for now in pfs:
-        entry = entries.get(now.pf.address)
-        if entry is None:
-            continue
-        found = plan_one(node, entry, now, manner)
-        changes += found.changes
-        problems += found.problems
-        warnings += found.warnings
-        cuts += found.cuts
-    problems += mac_clashes(entries, pfs)
-    return Plan(tuple(changes), tuple(problems), tuple(warnings), tuple(cuts))
+    plans = [
+        plan_one(node, entries[now.pf.address], now, manner)
+        for now in pfs
+        if now.pf.address in entries
+    ]
+    return joined(plans, *problems, *mac_clashes(entries, pfs))
 
 
 def apply(node: Node, desired: Desired, manner: Manner) -> list[Change]:
@@ -66,14 +60,17 @@ def apply(node: Node, desired: Desired, manner: Manner) -> list[Change]:
         try:
             with node.locks.pf(address):
                 if manner.only_vfs:
+                    if ApplyRecords(node.state).is_reverted(address, node.boot_id):
+                        manner.witness.passed_over(f"{address} has been reverted; {_ANEW}")
+                        continue
                     _await_netdevs(node, address)
+                else:
+                    ApplyRecords(node.state).forget_reverted(address)
                 done += PfApplication(node, desired, entry, address, manner).apply()
         except HwmgrError as error:
             failed.append(error)
     if len(failed) > 1:
-        raise ApplyIncomplete(
-            ["; ".join([e.message, *getattr(e, "__notes__", ())]) for e in failed]
-        ) from failed[0]
+        raise ApplyIncomplete([reason_of(e) for e in failed]) from failed[0]
     if failed:
         raise failed[0]
     return done

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, cast
 
@@ -16,15 +16,17 @@ from hwmgr.errors import (
     HwmgrError,
     SysfsError,
     WriteHangs,
+    reason_of,
 )
 from hwmgr.model import USERSPACE_DRIVERS
 from hwmgr.observed import observe_pf
 from hwmgr.pci import find_pf, find_vf, list_vfs
 from hwmgr.planning import plan_pf, unloaded
 from hwmgr.takeback import refuse, refuse_claimed, take_back
+from hwmgr.witness import Nobody
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from hwmgr.changes import Change
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from hwmgr.model import VF, Before
     from hwmgr.node import Node
     from hwmgr.observed import PfNow
+    from hwmgr.witness import Witness
 
 # A driver with broken firmware can hang in sriov_numvfs, and one whose VF is open in unbind.
 WRITE_SECONDS = 120.0
@@ -47,7 +50,8 @@ def _silently(_what: str) -> AbstractContextManager[None]:
 class Manner:
     """How to apply. ``force`` takes VFs from those who have them; ``only_vfs`` leaves PFs alone;
 
-    ``pf`` is the address of the one PF that is meant. ``busy`` is entered around each change.
+    ``pf`` is the address of the one PF that is meant. ``busy`` is entered around each change, and
+    ``witness`` is told what becomes of it.
     """
 
     force: bool = False
@@ -55,6 +59,7 @@ class Manner:
     pf: str | None = None
     write_seconds: float = WRITE_SECONDS
     busy: Callable[[str], AbstractContextManager[None]] = _silently
+    witness: Witness = field(default_factory=Nobody)
 
 
 def before_of(node: Node, vf: VF) -> Before:
@@ -120,12 +125,22 @@ class PfApplication:
                 break
             last = changes
             # What a change of the PF makes of the rest of the plan is seen when it is done.
-            own = [c for c in changes if c.index is None]
-            for change in own or changes:
-                self._carry_out(change, now)
+            own = tuple(c for c in changes if c.index is None)
+            self._carry_out_all(own or changes, changes, now)
         raise ApplyIncomplete(
-            [f"{_subject(c)}: {c.attribute} is {c.now} and does not become {c.then}" for c in last]
+            [f"{c.subject}: {c.attribute} is {c.now} and does not become {c.then}" for c in last]
         )
+
+    def _carry_out_all(self, todo: Sequence[Change], planned: Sequence[Change], now: PfNow) -> None:
+        for number, change in enumerate(todo, start=1):
+            try:
+                self._carry_out(change, now)
+            except BaseException as error:
+                if isinstance(error, HwmgrError):
+                    error.add_note(f"at {change} ({change.why})")
+                self.manner.witness.failed(change, reason_of(error))
+                self.manner.witness.left([c for c in planned if c not in todo[:number]])
+                raise
 
     def _close(self) -> None:
         if self.done or (self.record.steps and self.record.stage is not ApplyStage.APPLIED):
@@ -139,9 +154,8 @@ class PfApplication:
         self.record = record
 
     def _carry_out(self, change: Change, now: PfNow) -> None:
-        text = f"{_subject(change)}: {change.attribute} {change.now} -> {change.then}"
         with ExitStack() as locks:
-            locks.enter_context(self.manner.busy(text))
+            locks.enter_context(self.manner.busy(str(change)))
             touched = self._touched(change, now)
             for vf in touched:
                 locks.enter_context(self.node.locks.function(vf.address))
@@ -149,18 +163,14 @@ class PfApplication:
             for hit in change.hits:
                 take_back(self.node, hit)
             self._intend(change, now)
-            try:
-                if change.index is None:
-                    self._act_on_pf(change, now)
-                else:
-                    self._act_on_vf(change)
-            except HwmgrError as error:
-                error.add_note(f"at {text} ({change.why})")
-                error.add_note("applying again goes on, --revert goes back")
-                raise
-            self.node.log(text)
+            if change.index is None:
+                self._act_on_pf(change, now)
+            else:
+                self._act_on_vf(change)
+            self.node.log(str(change))
             self.node.checkpoint(f"apply.did.{change.attribute}")
         self.done.append(change)
+        self.manner.witness.made(change)
 
     def _touched(self, change: Change, now: PfNow) -> list[VF]:
         if change.index is not None:
@@ -275,8 +285,3 @@ class PfApplication:
             self.offered.add(change.index)
         else:
             vfsteps.bind(node, vf, str(change.then))
-
-
-def _subject(change: Change) -> str:
-    where = change.pf_label if change.index is None else f"{change.pf_label} VF {change.index}"
-    return f"{where} ({change.address})" if change.address else where

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING
 from hwmgr.inuse import default_netdevs
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from hwmgr.changes import Change
     from hwmgr.model import Netdev
     from hwmgr.node import Node
 
@@ -32,6 +35,23 @@ def host_use(node: Node, netdev: Netdev) -> tuple[str, ...]:
         if name in routed:
             found.append(f"the node's default route leads through {name}")
     return tuple(found)
+
+
+def for_the_host(
+    label: str, used: Sequence[str], changes: Sequence[Change]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return what changes of a PF are to the host: warnings, and by which it would lose the PF."""
+    warnings, cuts = [], []
+    for change in changes if used else ():
+        if change.index is not None or change.attribute in ("module", "autoprobe"):
+            continue
+        text = f"{change.why.partition(';')[0]}: the host uses {label}: {'; '.join(used)}"
+        down = (change.attribute, change.then) == ("up", False)
+        if down or change.attribute == "eswitchMode":
+            cuts.append(f"{text}; it would lose it")
+        else:
+            warnings.append(f"{text}; its link may go down for a moment")
+    return tuple(warnings), tuple(cuts)
 
 
 def _above(node: Node, name: str) -> list[str]:

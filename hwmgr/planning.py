@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from hwmgr.changes import Change, Plan
 from hwmgr.desired import DEFAULT_DRIVER, NO_DRIVER
+from hwmgr.hostuse import for_the_host
 from hwmgr.vfplanning import VfPlanner
 
 if TYPE_CHECKING:
@@ -119,7 +120,7 @@ class _Planner:
             c.attribute in ("mtu", "up") and c.index is None for c in changes
         ):
             self._refuse(self.entry.where, "its netdev is not here, so it cannot be set up")
-        warnings, cuts = self._for_the_host(changes)
+        warnings, cuts = for_the_host(self.now.label, self.now.used, changes)
         return Plan(tuple(changes), tuple(self.problems), warnings, cuts)
 
     def _modules(self) -> Iterator[Change]:
@@ -127,25 +128,6 @@ class _Planner:
             if driver in self.loadable:
                 group = next(g for g in self.entry.groups if g.driver == driver)
                 yield self._change("module", None, driver, f"{group.where}.driver")
-
-    def _for_the_host(self, changes: Sequence[Change]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        """Say what a change of the PF is to the host that uses it, and what it would lose by it."""
-        if not self.now.used:
-            return (), ()
-        use = "; ".join(self.now.used)
-        warnings, cuts = [], []
-        for change in changes:
-            if change.index is not None or change.attribute in ("module", "autoprobe"):
-                continue
-            text = f"{change.why.partition(';')[0]}: the host uses {self.now.label}: {use}"
-            if change.attribute == "eswitchMode" or (change.attribute, change.then) == (
-                "up",
-                False,
-            ):
-                cuts.append(f"{text}; it would lose it")
-            else:
-                warnings.append(f"{text}; its link may go down for a moment")
-        return tuple(warnings), tuple(cuts)
 
     def _refuse(self, where: str, what: str) -> None:
         text = f"{where}: {self.now.label}: {what}"
