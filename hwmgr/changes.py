@@ -66,7 +66,9 @@ class Plan:
 def joined(plans: Iterable[Plan], *problems: str) -> Plan:
     """Return the plans of several PFs as one, with what is wrong beside them."""
     changes: list[Change] = []
-    wrong, warnings, cuts = list(problems), [], []
+    wrong = list(problems)
+    warnings: list[str] = []
+    cuts: list[str] = []
     for plan in plans:
         changes += plan.changes
         wrong += plan.problems
