@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hwmgr.applypf import PfApplication, plan_one, refuse
-from hwmgr.changes import Plan
-from hwmgr.errors import ApplyIncomplete, HwmgrError
+from hwmgr.applypf import PfApplication, plan_one
+from hwmgr.applyrecord import ApplyRecords
+from hwmgr.changes import Plan, joined
+from hwmgr.errors import ApplyIncomplete, HwmgrError, reason_of
+from hwmgr.macs import mac_clashes
 from hwmgr.model import USERSPACE_DRIVERS
 from hwmgr.observed import observe, observe_pf
 from hwmgr.patience import PatientSysfs
 from hwmgr.planning import matched
+from hwmgr.takeback import refuse
 
 if TYPE_CHECKING:
     from hwmgr.applypf import Manner
@@ -21,22 +24,20 @@ if TYPE_CHECKING:
     from hwmgr.observed import PfNow
 
 _NETDEVS_SECONDS = 10.0
+_ANEW = "apply the file without --only-vfs to have it as desired again"
 _NO_NETDEV = (None, *USERSPACE_DRIVERS)
 
 
 def make_plan(node: Node, desired: Desired, manner: Manner) -> Plan:
     """Return what apply would do, touching nothing."""
     pfs = observe(node)
-    entries, problems = matched(desired, pfs)
-    changes: list[Change] = []
-    for now in pfs:
-        entry = entries.get(now.pf.address)
-        if entry is None or manner.pf not in (None, now.pf.address):
-            continue
-        found = plan_one(node, entry, now, manner)
-        changes += found.changes
-        problems += found.problems
-    return Plan(tuple(changes), tuple(problems))
+    entries, problems = matched(desired, pfs, manner.pf)
+    plans = [
+        plan_one(node, entries[now.pf.address], now, manner)
+        for now in pfs
+        if now.pf.address in entries
+    ]
+    return joined(plans, *problems, *mac_clashes(entries, pfs))
 
 
 def apply(node: Node, desired: Desired, manner: Manner) -> list[Change]:
@@ -47,7 +48,7 @@ def apply(node: Node, desired: Desired, manner: Manner) -> list[Change]:
     ``revert`` goes back.
     """
     node = patient(node, manner.write_seconds)
-    entries, problems = matched(desired, observe(node))
+    entries, problems = matched(desired, observe(node), manner.pf)
     if manner.only_vfs:
         # Somebody may be making these VFs right now; what stands in the way shows under the lock.
         refuse(Plan((), tuple(problems)), force=False)
@@ -56,19 +57,20 @@ def apply(node: Node, desired: Desired, manner: Manner) -> list[Change]:
     done: list[Change] = []
     failed: list[HwmgrError] = []
     for address, entry in entries.items():
-        if manner.pf not in (None, address):
-            continue
         try:
             with node.locks.pf(address):
                 if manner.only_vfs:
+                    if ApplyRecords(node.state).is_reverted(address, node.boot_id):
+                        manner.witness.passed_over(f"{address} has been reverted; {_ANEW}")
+                        continue
                     _await_netdevs(node, address)
+                else:
+                    ApplyRecords(node.state).forget_reverted(address)
                 done += PfApplication(node, desired, entry, address, manner).apply()
         except HwmgrError as error:
             failed.append(error)
     if len(failed) > 1:
-        raise ApplyIncomplete(
-            ["; ".join([e.message, *getattr(e, "__notes__", ())]) for e in failed]
-        ) from failed[0]
+        raise ApplyIncomplete([reason_of(e) for e in failed]) from failed[0]
     if failed:
         raise failed[0]
     return done

@@ -3,29 +3,38 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import TYPE_CHECKING, cast
 
-from hwmgr import pfsteps, vfsteps
+from hwmgr import driver, modules, pfsteps, vfsteps
 from hwmgr.applyrecord import ApplyRecord, ApplyRecords, ApplyStage, DoneStep
 from hwmgr.changes import OFFER, Leftover, Plan
 from hwmgr.choose import Chosen, capture
-from hwmgr.errors import ApplyIncomplete, DeviceBusy, HwmgrError, PlanRefused, RecordTorn
+from hwmgr.errors import (
+    ApplyIncomplete,
+    HwmgrError,
+    SysfsError,
+    WriteHangs,
+    reason_of,
+)
 from hwmgr.model import USERSPACE_DRIVERS
 from hwmgr.observed import observe_pf
 from hwmgr.pci import find_pf, find_vf, list_vfs
-from hwmgr.planning import plan_pf
-from hwmgr.restore import give_up
+from hwmgr.planning import plan_pf, unloaded
+from hwmgr.takeback import refuse, refuse_claimed, take_back
+from hwmgr.witness import Nobody
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
     from contextlib import AbstractContextManager
 
     from hwmgr.changes import Change
     from hwmgr.desired import Desired, DesiredPf
     from hwmgr.model import VF, Before
     from hwmgr.node import Node
-    from hwmgr.observed import PfNow, VfNow
+    from hwmgr.observed import PfNow
+    from hwmgr.witness import Witness
 
 # A driver with broken firmware can hang in sriov_numvfs, and one whose VF is open in unbind.
 WRITE_SECONDS = 120.0
@@ -41,7 +50,8 @@ def _silently(_what: str) -> AbstractContextManager[None]:
 class Manner:
     """How to apply. ``force`` takes VFs from those who have them; ``only_vfs`` leaves PFs alone;
 
-    ``pf`` is the address of the one PF that is meant. ``busy`` is entered around each change.
+    ``pf`` is the address of the one PF that is meant. ``busy`` is entered around each change, and
+    ``witness`` is told what becomes of it.
     """
 
     force: bool = False
@@ -49,32 +59,7 @@ class Manner:
     pf: str | None = None
     write_seconds: float = WRITE_SECONDS
     busy: Callable[[str], AbstractContextManager[None]] = _silently
-
-
-def refuse(plan: Plan, *, force: bool) -> None:
-    """Raise PlanRefused for what cannot be, DeviceBusy for VFs in use unless forced."""
-    if plan.problems:
-        raise PlanRefused(list(plan.problems))
-    if plan.hits and not force:
-        first = plan.hits[0]
-        who = "; ".join(f"{h.vf.address}: {h.holder}" for h in plan.hits[1:])
-        message = f"{first.holder}; {who + '; ' if who else ''}--force takes them away all the same"
-        raise DeviceBusy(first.vf.address, message, first.holder)
-
-
-def take_back(node: Node, holder: VfNow) -> None:
-    """End the attachment that has a VF, as its DEL would. Somebody without a record stays.
-
-    A record that is torn is set aside. Raises UndoIncomplete.
-    """
-    address = holder.vf.address
-    try:
-        record = node.journal.read(address)
-    except RecordTorn:
-        node.journal.set_aside(address)
-        return
-    if record is not None:
-        give_up(node, record)
+    witness: Witness = field(default_factory=Nobody)
 
 
 def before_of(node: Node, vf: VF) -> Before:
@@ -86,10 +71,12 @@ def before_of(node: Node, vf: VF) -> Before:
 def plan_one(node: Node, entry: DesiredPf, now: PfNow, manner: Manner) -> Plan:
     """Return what makes one PF as desired, with what an unfinished apply has left in mind."""
     record = ApplyRecords(node.state).read(now.pf.address)
+    loadable = frozenset(d for d in unloaded(entry, now) if modules.is_loadable(node, d))
+    plan = partial(plan_pf, entry, now, only_vfs=manner.only_vfs, loadable=loadable)
     if record is None or record.boot_id != node.boot_id:
-        return plan_pf(entry, now, only_vfs=manner.only_vfs)
+        return plan()
     leftover = Leftover(record.before.autoprobe) if record.unprobed else None
-    return plan_pf(entry, now, leftover=leftover, given=record.given, only_vfs=manner.only_vfs)
+    return plan(leftover=leftover, given=record.given)
 
 
 class PfApplication:
@@ -138,12 +125,22 @@ class PfApplication:
                 break
             last = changes
             # What a change of the PF makes of the rest of the plan is seen when it is done.
-            own = [c for c in changes if c.index is None]
-            for change in own or changes:
-                self._carry_out(change, now)
+            own = tuple(c for c in changes if c.index is None)
+            self._carry_out_all(own or changes, changes, now)
         raise ApplyIncomplete(
-            [f"{_subject(c)}: {c.attribute} is {c.now} and does not become {c.then}" for c in last]
+            [f"{c.subject}: {c.attribute} is {c.now} and does not become {c.then}" for c in last]
         )
+
+    def _carry_out_all(self, todo: Sequence[Change], planned: Sequence[Change], now: PfNow) -> None:
+        for number, change in enumerate(todo, start=1):
+            try:
+                self._carry_out(change, now)
+            except BaseException as error:
+                if isinstance(error, HwmgrError):
+                    error.add_note(f"at {change} ({change.why})")
+                self.manner.witness.failed(change, reason_of(error))
+                self.manner.witness.left([c for c in planned if c not in todo[:number]])
+                raise
 
     def _close(self) -> None:
         if self.done or (self.record.steps and self.record.stage is not ApplyStage.APPLIED):
@@ -157,26 +154,23 @@ class PfApplication:
         self.record = record
 
     def _carry_out(self, change: Change, now: PfNow) -> None:
-        text = f"{_subject(change)}: {change.attribute} {change.now} -> {change.then}"
         with ExitStack() as locks:
-            locks.enter_context(self.manner.busy(text))
-            for vf in self._touched(change, now):
+            locks.enter_context(self.manner.busy(str(change)))
+            touched = self._touched(change, now)
+            for vf in touched:
                 locks.enter_context(self.node.locks.function(vf.address))
+            refuse_claimed(self.node, touched, change.hits)
             for hit in change.hits:
                 take_back(self.node, hit)
             self._intend(change, now)
-            try:
-                if change.index is None:
-                    self._act_on_pf(change, now)
-                else:
-                    self._act_on_vf(change)
-            except HwmgrError as error:
-                error.add_note(f"at {text} ({change.why})")
-                error.add_note("applying again goes on, --revert goes back")
-                raise
-            self.node.log(text)
+            if change.index is None:
+                self._act_on_pf(change, now)
+            else:
+                self._act_on_vf(change)
+            self.node.log(str(change))
             self.node.checkpoint(f"apply.did.{change.attribute}")
         self.done.append(change)
+        self.manner.witness.made(change)
 
     def _touched(self, change: Change, now: PfNow) -> list[VF]:
         if change.index is not None:
@@ -203,7 +197,7 @@ class PfApplication:
             record = self._before_remaking(record, now, change)
         elif change.attribute == "autoprobe":
             record = record.keeping(autoprobe=now.autoprobe)
-        else:
+        elif change.attribute != "module":  # One that is loaded stays so.
             record = record.keeping(**{change.attribute: change.now})
         self._write(record)
         self.node.checkpoint(f"apply.intended.{change.attribute}")
@@ -235,7 +229,9 @@ class PfApplication:
 
     def _act_on_pf(self, change: Change, now: PfNow) -> None:
         node, pf = self.node, self.address
-        if change.attribute == "eswitchMode":
+        if change.attribute == "module":
+            modules.load(node, str(change.then), pf)
+        elif change.attribute == "eswitchMode":
             pfsteps.set_mode(node, pf, str(change.then), self.manner.write_seconds)
         elif change.attribute == "mtu":
             pfsteps.set_mtu(node, pf, cast("int", change.then))
@@ -244,15 +240,35 @@ class PfApplication:
         elif change.attribute == "autoprobe":
             pfsteps.set_autoprobe(node, pf, bool(change.then))
         else:
-            offered = self._offered_at_creation(now)
-            if offered is not None and offered != now.autoprobe and change.then:
-                pfsteps.set_autoprobe(node, pf, offered)
-                node.checkpoint("apply.autoprobe")
-            pfsteps.set_number(node, pf, cast("int", change.then), anew=True)
-            # Without its netdev a VF would look like one that somebody has in another namespace.
-            for vf in list_vfs(node.sysfs, now.pf.address):
-                if vf.driver not in USERSPACE_DRIVERS:
-                    vfsteps.await_netdev(node, vf)
+            self._make_vfs(now, cast("int", change.then))
+
+    def _make_vfs(self, now: PfNow, number: int) -> None:
+        node, pf = self.node, self.address
+        offered = self._offered_at_creation(now)
+        switched = offered is not None and offered != now.autoprobe and number > 0
+        if switched:
+            pfsteps.set_autoprobe(node, pf, bool(offered))
+            node.checkpoint("apply.autoprobe")
+        try:
+            pfsteps.set_number(node, pf, number, anew=True)
+        except WriteHangs:
+            raise  # They may come yet.
+        except SysfsError as error:
+            if switched:
+                self._probing_as_before(now, error)
+            raise
+        # Without its netdev a VF would look like one that somebody has in another namespace.
+        for vf in list_vfs(node.sysfs, now.pf.address):
+            if vf.driver not in USERSPACE_DRIVERS:
+                vfsteps.await_netdev(node, vf)
+
+    def _probing_as_before(self, now: PfNow, error: SysfsError) -> None:
+        """Switch probing back: no VFs were made, and who makes some by hand wants drivers."""
+        try:
+            pfsteps.set_autoprobe(self.node, self.address, bool(now.autoprobe))
+            self._write(replace(self.record, unprobed=False))
+        except HwmgrError as problem:
+            error.add_note(f"and {problem}")
 
     def _act_on_vf(self, change: Change) -> None:
         node, vf = self.node, find_vf(self.node.sysfs, change.address or "")
@@ -260,6 +276,8 @@ class PfApplication:
             vfsteps.configure(node, vf, change.settings)
         elif change.attribute == "effectiveMac":
             vfsteps.reset_driver(node, vf)
+        elif change.attribute == "driverOverride":
+            driver.write_override(node.sysfs, vf.address, None)
         elif change.attribute == "mtu":
             vfsteps.set_mtu(node, vf, cast("int", change.then))
         elif change.why == OFFER:
@@ -267,8 +285,3 @@ class PfApplication:
             self.offered.add(change.index)
         else:
             vfsteps.bind(node, vf, str(change.then))
-
-
-def _subject(change: Change) -> str:
-    where = change.pf_label if change.index is None else f"{change.pf_label} VF {change.index}"
-    return f"{where} ({change.address})" if change.address else where

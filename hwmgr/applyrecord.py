@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _FOLDER = "applied"
+_REVERTED = "reverted"
 _SUFFIX = ".json"
 
 
@@ -144,6 +145,25 @@ class ApplyRecords:
     def remove(self, address: str) -> None:
         """Strike a record durably."""
         self._state.remove(_FOLDER, address + _SUFFIX)
+
+    def is_reverted(self, address: str, boot_id: str) -> bool:
+        """Tell whether a PF was, or is to be, as it was before apply, and nothing came since."""
+        try:
+            record = self.read(address)
+            marked = self._state.read_json(_REVERTED, address + _SUFFIX)
+        except StateError:
+            return False
+        if record is not None and record.boot_id == boot_id:
+            return record.stage is ApplyStage.REVERTING
+        return marked == {"boot_id": boot_id}
+
+    def note_reverted(self, address: str, boot_id: str) -> None:
+        """Have it known that a PF was reverted: what happens at new VFs is not for this one."""
+        self._state.write_json({"boot_id": boot_id}, _REVERTED, address + _SUFFIX)
+
+    def forget_reverted(self, address: str) -> None:
+        """Have a PF be as others are again."""
+        self._state.remove(_REVERTED, address + _SUFFIX)
 
     def addresses(self) -> list[PciAddress]:
         """Return the PFs that have a record, also those whose record is torn."""

@@ -7,7 +7,17 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hwmgr import allocate, claims, companions, devbind, devicefiles, driver, netdev, vfsettings
+from hwmgr import (
+    allocate,
+    claims,
+    companions,
+    devbind,
+    devicefiles,
+    driver,
+    modules,
+    netdev,
+    vfsettings,
+)
 from hwmgr.choose import capture, select
 from hwmgr.errors import BindError, DeviceBusy, HwmgrError, NameTaken, NetlinkError, RequestError
 from hwmgr.locate import among, here, mark
@@ -87,6 +97,10 @@ def _check(node: Node, request: AttachRequest, record: Record) -> None:
         if name is None and record.before.driver not in USERSPACE_DRIVERS:
             message = f"it is on {record.before.driver or 'no driver'}, not on a userspace driver"
             raise BindError(record.address, name, message)
+        if name == "vfio-pci":
+            # The UIO drivers let a pod write to all memory: that they are loaded is root's own
+            # decision, not that of whoever may create a Network object.
+            modules.load(node, name, record.address)
         if name is not None:
             driver.check_bindable(node.sysfs, record.address, name)
         return

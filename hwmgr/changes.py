@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from hwmgr.model import PciAddress, VFSettings
     from hwmgr.observed import VfNow
 
@@ -32,18 +34,47 @@ class Change:
     hits: tuple[VfNow, ...] = ()
     settings: VFSettings | None = None
 
+    @property
+    def subject(self) -> str:
+        """The function that it is about, for people."""
+        where = self.pf_label if self.index is None else f"{self.pf_label} VF {self.index}"
+        return f"{where} ({self.address})" if self.address else where
+
+    def __str__(self) -> str:
+        return f"{self.subject}: {self.attribute} {self.now} -> {self.then}"
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Changes in order, and what stands in the way, in words."""
+    """Changes in order, and in words what stands in the way.
+
+    ``warnings``: the host itself uses a PF that would be changed. ``cuts`` are those of them after
+    which it could not any more.
+    """
 
     changes: tuple[Change, ...]
     problems: tuple[str, ...]
+    warnings: tuple[str, ...] = ()
+    cuts: tuple[str, ...] = ()
 
     @property
     def hits(self) -> tuple[VfNow, ...]:
         """The VFs in use that it would hit, each once."""
         return tuple({hit.vf.address: hit for c in self.changes for hit in c.hits}.values())
+
+
+def joined(plans: Iterable[Plan], *problems: str) -> Plan:
+    """Return the plans of several PFs as one, with what is wrong beside them."""
+    changes: list[Change] = []
+    wrong = list(problems)
+    warnings: list[str] = []
+    cuts: list[str] = []
+    for plan in plans:
+        changes += plan.changes
+        wrong += plan.problems
+        warnings += plan.warnings
+        cuts += plan.cuts
+    return Plan(tuple(changes), tuple(wrong), tuple(warnings), tuple(cuts))
 
 
 @dataclass(frozen=True, slots=True)

@@ -41,6 +41,24 @@ _GROUP_EXAMPLES = """Examples:
   hwmgr repair --yes    (carries it out)
 """
 
+# The marks keep the lines as they are.
+FILE_EXAMPLE = """Example, for a PF named enp1s0:
+
+\b
+  cat > desired.yaml <<'END'
+  pfs:
+    - match: {name: enp1s0}
+      numVfs: 4
+      vfs:
+        - {range: 0-1, driver: vfio-pci, mac: stable}
+        - {range: 2-3, driver: default, vlan: 100, trust: true}
+  END
+  hwmgr plan desired.yaml
+  hwmgr apply desired.yaml
+  hwmgr apply --revert
+"""
+PLAN_STATUS = "Exit status 1: it would change something, or cannot be had."
+
 app = typer.Typer(
     help="Show and manage the SR-IOV devices of this node.",
     epilog=_GROUP_EXAMPLES,
@@ -51,8 +69,8 @@ vf_app.command("map", epilog="Example: hwmgr vf map --svg node.svg")(vf_map)
 app.add_typer(pf_app, name="pf")
 app.add_typer(vf_app, name="vf")
 app.add_typer(state_app, name="state")
-app.command("plan", epilog="Exit status 1: it would change something, or cannot be had.")(plan)
-app.command("apply", epilog="Example: hwmgr apply /etc/hwmgr/desired.yaml")(apply)
+app.command("plan", epilog=f"{FILE_EXAMPLE}\n\n{PLAN_STATUS}")(plan)
+app.command("apply", epilog=FILE_EXAMPLE)(apply)
 app.command("units", epilog="Example: hwmgr units --install")(units)
 app.command("doctor", epilog="Exit status 1: an error or a warning was found.")(doctor)
 app.command(

@@ -5,14 +5,15 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import TYPE_CHECKING, Annotated
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
 from hwmgr import cli_applyviews, cli_complete
 from hwmgr.cli_options import OutputOption, session_of
 from hwmgr.cli_output import Output
-from hwmgr.errors import HwmgrError
+from hwmgr.errors import HwmgrError, reason_of
 from hwmgr.pci import full_address
 
 if TYPE_CHECKING:
@@ -23,7 +24,9 @@ if TYPE_CHECKING:
     from hwmgr.cli_session import Session
     from hwmgr.desired import Desired
     from hwmgr.node import Node
+    from hwmgr.witness import Account
 
+_GIVE_UP = "moving applied/<PF address>.json out of the state directory gives up what is left"
 FileArgument = Annotated[
     str | None, typer.Argument(metavar="FILE", help="The desired state, in YAML.")
 ]
@@ -62,9 +65,9 @@ def plan(
             found = plan_revert(node, manner)
         else:
             found = make_plan(node, _desired(file, acting=False), manner)
-    _show(session, output, found.changes, found.problems, done=False)
-    for problem in found.problems:
-        session.complain(problem)
+    _show(session, output, found.changes, cli_applyviews.plan_view(found))
+    for text in (*found.problems, *found.cuts, *found.warnings):
+        session.complain(text)
     _say(session, found)
     raise typer.Exit(1 if found.changes or found.problems else 0)
 
@@ -97,22 +100,59 @@ def apply(
     Refused, before anything is touched, when it would take a VF from a pod.
     """
     from hwmgr import applying, reverting
+    from hwmgr.witness import Account
 
     _one_of(file, revert)
     session = session_of(context)
     node = session.node()
-    manner = _manner(session, node, pf, only_vfs=only_vfs, force=force, seconds=write_timeout)
-    if file is None:
-        done = reverting.revert(node, manner)
-    else:
+    account = Account()
+    manner = replace(
+        _manner(session, node, pf, only_vfs=only_vfs),
+        force=force,
+        write_seconds=write_timeout,
+        witness=account,
+    )
+
+    def work() -> None:
+        if file is None:
+            reverting.revert(node, manner)
+            return
         desired = _desired(file, acting=True)
         if wait:
             with session.busy("waiting for the PFs"):
                 applying.await_pfs(node, desired, wait)
-        done = applying.apply(node, desired, manner)
-    _show(session, output, done, (), done=True)
-    if not done:
+        applying.apply(node, desired, manner)
+
+    try:
+        work()
+    except (HwmgrError, KeyboardInterrupt) as error:
+        _fail(session, output, account, error, reverts=revert)
+    _show(session, output, account.changes, cli_applyviews.account_view(account, ()))
+    for remark in account.remarks:
+        session.complain(remark)
+    if not account.changes:
         session.complain("nothing to do")
+
+
+def _fail(
+    session: Session,
+    output: Output | None,
+    account: Account,
+    error: BaseException,
+    *,
+    reverts: bool,
+) -> NoReturn:
+    """Say why it failed, what was made by then, what was not, and what to do next."""
+    why = reason_of(error)
+    _show(session, output, account.changes, cli_applyviews.account_view(account, [why]))
+    session.complain(why)
+    for line in cli_applyviews.rest(account):
+        session.complain(line)
+    if reverts and (account.changes or account.failures or account.not_tried):
+        session.complain(f"next: 'hwmgr apply --revert' again goes on; {_GIVE_UP}")
+    elif account.failures:
+        session.complain("next: applying again goes on, 'hwmgr apply --revert' goes back")
+    raise typer.Exit(1)
 
 
 def units(
@@ -161,16 +201,12 @@ def _manner(
     pf: str | None,
     *,
     only_vfs: bool = False,
-    force: bool = False,
-    seconds: float = 120.0,
 ) -> Manner:
     from hwmgr.applypf import Manner
     from hwmgr.pci import pf_named
 
     address = None if pf is None else pf_named(node.sysfs, full_address(pf) or pf).address
-    return Manner(
-        force=force, only_vfs=only_vfs, pf=address, write_seconds=seconds, busy=session.busy
-    )
+    return Manner(only_vfs=only_vfs, pf=address, busy=session.busy)
 
 
 def _desired(file: str, *, acting: bool) -> Desired:
@@ -179,19 +215,11 @@ def _desired(file: str, *, acting: bool) -> Desired:
     return load(file, roots_alone=acting)
 
 
-def _show(
-    session: Session,
-    output: Output | None,
-    changes: Sequence[Change],
-    problems: Sequence[str],
-    *,
-    done: bool,
-) -> None:
+def _show(session: Session, output: Output | None, changes: Sequence[Change], data: object) -> None:
     form = output or session.output
     if form in (Output.TABLE, Output.WIDE) and not changes:
         return
     rows = [cli_applyviews.change_row(c) for c in changes]
-    data = cli_applyviews.outcome(changes, problems, done=done)
     session.show(rows, cli_applyviews.CHANGE_COLUMNS, form, data=data)
 
 
@@ -202,7 +230,7 @@ def _say(session: Session, found: Plan) -> None:
         return
     if not found.changes:
         session.complain("nothing to do")
-    elif found.hits:
+    elif found.hits or found.cuts:
         session.complain(f"{len(found.changes)} changes; apply needs --force")
     else:
         session.complain(f"{len(found.changes)} changes; 'hwmgr apply' makes them")

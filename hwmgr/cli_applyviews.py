@@ -10,10 +10,12 @@ from hwmgr.cli_views import owner_text, owner_view
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hwmgr.changes import Change
+    from hwmgr.changes import Change, Plan
     from hwmgr.observed import VfNow
+    from hwmgr.witness import Account
 
 Json = dict[str, Any]
+_MOST_NAMED = 8
 
 CHANGE_COLUMNS = (
     Column("PF", "pf"),
@@ -56,13 +58,43 @@ def hit_view(hit: VfNow) -> Json:
     }
 
 
-def outcome(changes: Sequence[Change], problems: Sequence[str], *, done: bool) -> Json:
-    """Return a plan or what has been done as one object."""
+def plan_view(plan: Plan) -> Json:
+    """Return a plan as one object."""
     return {
-        "changes": [change_view(c) for c in changes],
-        "problems": list(problems),
-        "done": done,
+        "changes": [change_view(c) for c in plan.changes],
+        "problems": list(plan.problems),
+        "warnings": [*plan.cuts, *plan.warnings],
+        "done": False,
     }
+
+
+def account_view(account: Account, problems: Sequence[str]) -> Json:
+    """Return what has been made, what failed and what was not tried as one object."""
+    return {
+        "changes": [change_view(c) for c in account.changes],
+        "problems": list(problems),
+        "failed": [{**change_view(c), "error": why} for c, why in account.failures],
+        "notTried": [change_view(c) for c in account.not_tried],
+        "done": not problems,
+    }
+
+
+def rest(account: Account) -> list[str]:
+    """Return in lines what is not as it was to be after a failure, and what to do about it."""
+    lines = []
+    if account.changes:
+        lines.append(f"made: {_several(account.changes)}")
+    if account.failures:
+        lines.append(f"failed: {_several([change for change, _why in account.failures])}")
+    if account.not_tried:
+        lines.append(f"not tried: {_several(account.not_tried)}")
+    return lines
+
+
+def _several(changes: Sequence[Change]) -> str:
+    named = [str(change) for change in changes[:_MOST_NAMED]]
+    more = len(changes) - len(named)
+    return ", ".join(named) + (f", and {more} more (-o json has all)" if more else "")
 
 
 def _hit_text(hit: VfNow) -> str:

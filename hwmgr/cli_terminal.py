@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, TextIO
 
 from hwmgr.cli_output import Column, Output, Screen, details, render
-from hwmgr.errors import HwmgrError
+from hwmgr.errors import HwmgrError, reason_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -91,7 +91,7 @@ def guarded(terminal: Terminal, action: Callable[[], int]) -> int:
         status = action()
         terminal.stdout.flush()
     except HwmgrError as error:
-        terminal.complain("; ".join([error.message, *getattr(error, "__notes__", ())]))
+        terminal.complain(reason_of(error))
         return 1
     except BrokenPipeError:
         # The reader has seen enough; without this the interpreter would complain on its way out.

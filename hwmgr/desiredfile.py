@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 from hwmgr import rootfile
@@ -34,7 +35,7 @@ _VFS = (
 )  # fmt: skip
 _WORDS = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_ID = re.compile(r"[0-9a-f]{4}")
+_ID = re.compile(r"(0x)?[0-9a-f]{4}")
 _DRIVER = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]*")
 _NAME = re.compile(r"[^/\s]{1,127}")
 # ETH_MIN_MTU, and the largest that a netdev can have (include/uapi/linux/if_ether.h).
@@ -170,8 +171,8 @@ def _pf(check: _Checker, where: str, value: object) -> DesiredPf:
             check.wrong(f"{group.where}.range", f"VF {beyond[0]} is beyond numVfs {found.num_vfs}")
         if group.mtu and found.mtu and group.mtu > found.mtu:
             check.wrong(f"{group.where}.mtu", f"is larger than that of the PF ({found.mtu})")
-    macs = [m for g in found.groups if isinstance(g.mac, tuple) for m in g.mac]
-    for mac in sorted({m for m in macs if macs.count(m) > 1}):
+    macs = Counter(m for g in found.groups if isinstance(g.mac, tuple) for m in g.mac)
+    for mac in sorted(mac for mac, times in macs.items() if times > 1):
         check.wrong(f"{where}.vfs", f"MAC {mac} is given twice")
     return found
 
@@ -186,24 +187,22 @@ def _selector(check: _Checker, where: str, value: object) -> Selector:
         address = parse_address(text) or parse_address(f"0000:{text}")
         if address is None:
             check.wrong(f"{where}.address", "must be a PCI address like 0000:01:00.0")
-    ids = {
-        key: (text if text is None else text.removeprefix("0x"))
+    # Ids are written in either case, and with 0x as sysfs has them.
+    plain: dict[str, Any] = {
+        key: fields[key].lower() if isinstance(fields[key], str) else fields[key]
         for key in ("vendor", "device")
-        for text in (
-            check.shaped(
-                where,
-                {k: str(v).lower() for k, v in fields.items()},
-                key,
-                re.compile("(0x)?" + _ID.pattern),
-                "four hexadecimal digits",
-            ),
-        )
+        if key in fields
     }
+    vendor, device = (
+        check.shaped(where, plain, key, _ID, "four hexadecimal digits")
+        for key in ("vendor", "device")
+    )
     return Selector(
         name=check.shaped(where, fields, "name", _NAME, "the name of an interface"),
         altname=check.shaped(where, fields, "altname", _NAME, "a name of an interface"),
         address=address,
-        **ids,
+        vendor=vendor and vendor.removeprefix("0x"),
+        device=device and device.removeprefix("0x"),
     )
 
 

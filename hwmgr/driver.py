@@ -49,11 +49,27 @@ def check_bindable(sysfs: Sysfs, address: str, driver: str) -> None:
     if not _plain(driver) or not sysfs.exists(f"bus/pci/drivers/{driver}"):
         message = f"the driver {driver!r} is not loaded; load its module (modprobe {driver})"
         raise BindError(address, driver, message if _plain(driver) else "not a driver's name")
-    if driver == "vfio-pci" and not sysfs.exists(device_path(address, "iommu_group")):
-        unsafe = sysfs.read("module/vfio/parameters/enable_unsafe_noiommu_mode")
-        if unsafe not in ("Y", "1"):
-            message = "vfio-pci needs an IOMMU group; enable the IOMMU in firmware and kernel"
-            raise BindError(address, driver, message)
+    missing = no_iommu(sysfs, address) if driver == "vfio-pci" else None
+    if missing is not None:
+        raise BindError(address, driver, missing)
+
+
+def no_iommu(sysfs: Sysfs, address: str) -> str | None:
+    """Say what vfio-pci misses to take a function, None when it could."""
+    if sysfs.exists(device_path(address, "iommu_group")):
+        return None
+    parameter = "module/vfio/parameters/enable_unsafe_noiommu_mode"
+    unsafe = sysfs.read_quiet(parameter)
+    if unsafe in ("Y", "1"):
+        return None
+    switch = "modprobe vfio enable_unsafe_noiommu_mode=1"
+    if unsafe is not None:
+        switch = f"echo 1 > /sys/{parameter}"
+    return (
+        "vfio-pci needs an IOMMU group, and there is none: enable VT-d or AMD-Vi in the firmware"
+        " and boot with intel_iommu=on or amd_iommu=on; or do without, whereupon a program that has"
+        f" a VF can reach all memory ({switch})"
+    )
 
 
 def bind(

@@ -31,6 +31,13 @@ from errno import ETIMEDOUT
 from os import strerror
 
 
+def reason_of(error: BaseException) -> str:
+    """Return in one line why something ended: the message, with all that was added on its way."""
+    if not isinstance(error, HwmgrError):
+        return "interrupted" if isinstance(error, KeyboardInterrupt) else repr(error)
+    return "; ".join([error.message, *getattr(error, "__notes__", ())])
+
+
 class HwmgrError(Exception):
     """Base of every error that this package raises on purpose."""
 

@@ -104,6 +104,22 @@ def routed_netdevs(proc: str) -> frozenset[str]:
     return frozenset(found - {"lo"})
 
 
+def default_netdevs(proc: str) -> frozenset[str]:
+    """Return the netdevs of our namespace that a default route of the main table leads through."""
+    found = set()
+    for fields in _rows(f"{proc}/net/route"):
+        if len(fields) > 7 and fields[3] != "Flags" and int(fields[3], 16) & _RTF_UP:
+            destination, mask = fields[1], fields[7]
+            if not int(destination, 16) and not int(mask, 16):
+                found.add(fields[0])
+    for fields in _rows(f"{proc}/net/ipv6_route"):
+        if len(fields) < 10 or int(fields[0], 16) or int(fields[1], 16):
+            continue
+        if not int(fields[8], 16) & _RTF_REJECT:
+            found.add(fields[9])
+    return frozenset(found - {"lo"})
+
+
 def _rows(path: str) -> list[list[str]]:
     try:
         with open(path, encoding="ascii", errors="replace") as file:

@@ -86,14 +86,17 @@ class _Host:
         return _asked(lambda: self._links.vf_settings(netdev.index)) or {}
 
 
-def inventory(node: Node, pfs: Iterable[PF] | None = None) -> list[VFInfo]:
+def inventory(
+    node: Node, pfs: Iterable[PF] | None = None, *, this_boot: bool = False
+) -> list[VFInfo]:
     """Return every VF of the node, or of some PFs, in the order of PF address and index.
 
-    Touches nothing. A record whose VF is gone has a line too. Raises SysfsError, StateError.
+    Touches nothing. A record whose VF is gone has a line too. ``this_boot`` looks past records of
+    an earlier one, at what VFs are in use for now. Raises SysfsError, StateError.
     """
     sysfs = node.sysfs
     chosen = survey(sysfs) if pfs is None else ((pf, list_vfs(sysfs, pf.address)) for pf in pfs)
-    kept = _kept(node)
+    kept = _kept(node, this_boot=this_boot)
     found: list[VFInfo] = []
     known: set[str] = set()
     with node.netlink.links() as links:
@@ -175,7 +178,7 @@ class _Kept:
     claims: Mapping[str, str]
 
 
-def _kept(node: Node) -> _Kept:
+def _kept(node: Node, *, this_boot: bool) -> _Kept:
     records: dict[str, Record] = {}
     torn: dict[str, str] = {}
     for address in node.journal.addresses():
@@ -186,9 +189,14 @@ def _kept(node: Node) -> _Kept:
             continue
         if record is not None:
             records[address] = record
+    past = {a: r for a, r in records.items() if this_boot and r.boot_id != node.boot_id}
+    records = {a: r for a, r in records.items() if a not in past}
     live = {}
     for claimed in claims.addresses(node.state):
         path = claims.claimed_by(node.state, claimed)
+        # The path of a claim that went with its record may stand for another's namespace by now.
+        if claimed in past and past[claimed].owner.netns.path == path:
+            continue
         if path and claims.is_live(path):
             live[claimed] = path
     return _Kept(records, torn, live)

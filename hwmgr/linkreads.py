@@ -35,7 +35,7 @@ _SKIP_STATS = 8
 # include/uapi/linux/if_link.h, if_addr.h
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_IFALIAS = 1, 3, 4, 10, 20
 _IFLA_VFINFO_LIST, _IFLA_EXT_MASK, _IFLA_PROP_LIST = 22, 29, 52
-_IFLA_ALT_IFNAME, _IFLA_PARENT_DEV_NAME = 53, 56
+_IFLA_ALT_IFNAME, _IFLA_PERM_ADDRESS, _IFLA_PARENT_DEV_NAME = 53, 54, 56
 _VF_MAC, _VF_VLAN, _VF_SPOOFCHK, _VF_LINK_STATE, _VF_RATE, _VF_TRUST, _VF_VLAN_LIST = (
     *(1, 2, 4, 5, 6, 9, 12),
 )
@@ -89,6 +89,16 @@ class LinkReads:
         """Tell whether a netdev has carrier; one that is not there has none."""
         found = self._link(f"look up link {index}", index)
         return found is not None and bool(_LINK.unpack_from(found)[3] & _IFF_RUNNING)
+
+    def permanent_mac(self, index: int) -> str | None:
+        """Return the MAC that the hardware has of itself; a bond gives its ports one of its own.
+
+        None where the driver does not tell, and before Linux 5.6.
+        """
+        found = self._link(f"look up link {index}", index)
+        values = dict(_attributes(found, _LINK.size)) if found else {}
+        mac = values.get(_IFLA_PERM_ADDRESS, b"")
+        return mac.hex(":") if any(mac) else None
 
     def netdevs(self) -> list[Netdev]:
         """Return every netdev, without addresses."""

@@ -31,6 +31,9 @@ class Links(Protocol):
     def get(self, index: int) -> Netdev | None:
         """Return the netdev of that index, None when there is none."""
 
+    def permanent_mac(self, index: int) -> str | None:
+        """Return the MAC that the hardware has of itself, None where its driver does not tell."""
+
     def list(self) -> list[Netdev]:
         """Return every netdev, without addresses (one dump)."""
 

@@ -131,6 +131,9 @@ class _KernelLinks:
     def get(self, index: int) -> Netdev | None:
         return self._reads.get(index)
 
+    def permanent_mac(self, index: int) -> str | None:
+        return self._reads.permanent_mac(index)
+
     def list(self) -> list[Netdev]:
         return self._reads.netdevs()
 

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from hwmgr.udev import Udev
 
 
+_MODPROBES = ("/usr/sbin/modprobe", "/sbin/modprobe")
+
+
 def _nowhere(_text: str) -> None:
     return
 
@@ -32,7 +35,9 @@ class Node:
 
     ``checkpoint`` is called after each durable step with its name (tests end the process there);
     ``log`` takes one line for the administrator; ``proc`` is where processes are looked for;
-    ``run`` and ``etc`` are where other programs tell what they do, ``kubelet`` is kubelet's folder.
+    ``modprobes`` are the programs that may load a driver's module, none where the tree is not this
+    kernel's. ``run`` and ``etc`` are where other programs tell what they do, ``kubelet`` is
+    kubelet's folder.
     """
 
     sysfs: Sysfs
@@ -43,6 +48,7 @@ class Node:
     boot_id: str
     clock: Callable[[], float] = time.time
     dpdk_tools: tuple[str, ...] = DISTRIBUTION_TOOLS
+    modprobes: tuple[str, ...] = ()
     checkpoint: Callable[[str], None] = _nowhere
     log: Callable[[str], None] = _nowhere
     proc: str = "/proc"
@@ -93,6 +99,7 @@ def real_node(
         boot_id=read_boot_id(),
         dpdk_tools=dpdk_tools,
         log=log,
+        modprobes=_MODPROBES if sysfs_root == "/sys" else (),
         # A tree elsewhere has addresses that mean something else to this kernel.
         devlink=KernelDevlink() if sysfs_root == "/sys" else NoDevlink(),
     )

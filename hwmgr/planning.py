@@ -11,6 +11,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hwmgr.changes import Change, Plan
+from hwmgr.desired import DEFAULT_DRIVER, NO_DRIVER
+from hwmgr.hostuse import for_the_host
 from hwmgr.vfplanning import VfPlanner
 
 if TYPE_CHECKING:
@@ -22,21 +24,27 @@ if TYPE_CHECKING:
     from hwmgr.observed import PfNow, VfNow
 
 
-def matched(desired: Desired, pfs: Sequence[PfNow]) -> tuple[dict[str, DesiredPf], list[str]]:
+def matched(
+    desired: Desired, pfs: Sequence[PfNow], only: str | None = None
+) -> tuple[dict[str, DesiredPf], list[str]]:
     """Return the entry for each PF that has one, by address, and what is wrong with the file here.
 
     An entry that matches nothing and is not optional is a fault, and a PF that two entries match.
+    With ``only``, an address, nothing is said of what concerns other PFs.
     """
     found: dict[str, DesiredPf] = {}
     problems = []
     for entry in desired.pfs:
         mine = [pf for pf in pfs if _matches(entry.selector, pf)]
-        if not mine and not entry.optional:
+        if not mine and not entry.optional and only is None:
             problems.append(f"{entry.where}: no PF here has {entry.selector}")
-        if len(mine) > 1 and any(isinstance(g.mac, tuple) for g in entry.groups):
+        concerned = only is None or any(pf.pf.address == only for pf in mine)
+        if concerned and len(mine) > 1 and any(isinstance(g.mac, tuple) for g in entry.groups):
             names = ", ".join(pf.label for pf in mine)
             problems.append(f"{entry.where}: a list of MACs is for one PF, but it matches {names}")
         for pf in mine:
+            if only not in (None, pf.pf.address):
+                continue
             other = found.setdefault(pf.pf.address, entry)
             if other is not entry:
                 problems.append(f"{entry.where}: {pf.label} is matched by {other.where} already")
@@ -50,12 +58,20 @@ def plan_pf(
     leftover: Leftover | None = None,
     given: Mapping[int, Given] | None = None,
     only_vfs: bool = False,
+    loadable: frozenset[str] = frozenset(),
 ) -> Plan:
     """Return what makes one PF as its entry wants it; ``only_vfs`` leaves the PF itself alone.
 
-    ``leftover`` and ``given`` are what an apply of this boot has left and given to VFs.
+    ``leftover`` and ``given`` are what an apply of this boot has left and given to VFs;
+    ``loadable`` are drivers that are not there, and whose module can be loaded.
     """
-    return _Planner(entry, now, leftover, given or {}, only_vfs).plan()
+    return _Planner(entry, now, leftover, given or {}, only_vfs, loadable).plan()
+
+
+def unloaded(entry: DesiredPf, now: PfNow) -> list[str]:
+    """Return the drivers that an entry names and that are not there, in order."""
+    names = {g.driver for g in entry.groups} - {None, DEFAULT_DRIVER, NO_DRIVER} - now.drivers
+    return sorted(name for name in names if name is not None)
 
 
 def _matches(selector: Selector, now: PfNow) -> bool:
@@ -77,6 +93,7 @@ class _Planner:
         leftover: Leftover | None,
         given: Mapping[int, Given],
         only_vfs: bool,
+        loadable: frozenset[str],
     ) -> None:
         self.entry = entry
         self.now = now
@@ -84,6 +101,7 @@ class _Planner:
         self.given = given
         self.own = not (entry.externally_managed or only_vfs)
         self.only_vfs = only_vfs
+        self.loadable = loadable
         self.count = now.pf.num_vfs
         self.remade = False
         self.problems: list[str] = []
@@ -91,14 +109,25 @@ class _Planner:
             self._verify()
 
     def plan(self) -> Plan:
-        changes = [*(self._pf() if self.own else ()), *self._vfs()]
+        own = self._pf() if self.own else self._unfinished()
+        changes = [*self._modules(), *own, *self._vfs()]
+        stuck = {hit.vf.address: hit.stuck for c in changes for hit in c.hits if hit.stuck}
+        for address, why in stuck.items():
+            self._refuse(self.entry.where, f"{why} ({address}); end it first")
         if changes and self.now.holder is not None:
             self._refuse(self.entry.where, self.now.holder)
         if self.now.pf.ifname is None and any(
             c.attribute in ("mtu", "up") and c.index is None for c in changes
         ):
             self._refuse(self.entry.where, "its netdev is not here, so it cannot be set up")
-        return Plan(tuple(changes), tuple(self.problems))
+        warnings, cuts = for_the_host(self.now.label, self.now.used, changes)
+        return Plan(tuple(changes), tuple(self.problems), warnings, cuts)
+
+    def _modules(self) -> Iterator[Change]:
+        for driver in unloaded(self.entry, self.now):
+            if driver in self.loadable:
+                group = next(g for g in self.entry.groups if g.driver == driver)
+                yield self._change("module", None, driver, f"{group.where}.driver")
 
     def _refuse(self, where: str, what: str) -> None:
         text = f"{where}: {self.now.label}: {what}"
@@ -160,6 +189,11 @@ class _Planner:
                 why += "; all VFs are made anew" if wanted else "; all VFs go"
             yield self._change("numVfs", now.pf.num_vfs, wanted, why, held)
 
+    def _unfinished(self) -> Iterator[Change]:
+        """Yield what an unfinished apply owes a PF that is left alone otherwise."""
+        if self.leftover is not None:
+            yield from self._autoprobe()
+
     def _autoprobe(self) -> Iterator[Change]:
         wanted = self._final_autoprobe()
         if wanted is not None and wanted != self.now.autoprobe:
@@ -179,7 +213,15 @@ class _Planner:
         final = self._final_autoprobe()
         probes = self.leftover is not None and bool(final)
         given = {} if self.remade else self.given
-        planner = VfPlanner(self.now, probes, final is False, given, self._refuse)
+        planner = VfPlanner(
+            now=self.now,
+            probes=probes,
+            probing_off=final is False,
+            given=given,
+            refuse=self._refuse,
+            drivers=self.now.drivers | self.loadable,
+            pf_mtu=self.entry.mtu if self.own and self.entry.mtu else self.now.mtu,
+        )
         known = {} if self.remade else {vf.vf.index: vf for vf in self.now.vfs}
         indices = sorted({i for g in self.entry.groups for i in g.indices} | set(known))
         for index in indices:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from hwmgr import driver
+from hwmgr import driver, modules
 from hwmgr.errors import BindError, DeviceBusy
 from hwmgr.inventory import look_at
 from hwmgr.model import VFState
@@ -25,6 +25,7 @@ def bind(node: Node, address: str, name: str, *, force: bool = False) -> VFInfo:
     """
     with ExitStack() as locks:
         vf = _take(node, address, locks, force=force)
+        modules.load(node, name, vf.address)
         driver.check_bindable(node.sysfs, vf.address, name)
         try:
             driver.bind(node.sysfs, vf.address, name)

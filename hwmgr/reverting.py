@@ -10,57 +10,59 @@ from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from hwmgr import pfsteps, vfsettings
+from hwmgr import pfsteps
 from hwmgr.applying import patient
-from hwmgr.applypf import before_of, refuse, take_back
 from hwmgr.applyrecord import ApplyRecords, ApplyStage
-from hwmgr.changes import Change, Plan
-from hwmgr.errors import HwmgrError, UndoIncomplete
+from hwmgr.changes import joined
+from hwmgr.errors import HwmgrError, StateError, UndoIncomplete, reason_of
 from hwmgr.model import Kind, NetnsIdentity, Owner, Record, Stage, VFSettings
 from hwmgr.observed import observe_pf
 from hwmgr.pci import device_path, list_vfs
 from hwmgr.restore import hardware
+from hwmgr.revertplan import pf_changes, plan_back
+from hwmgr.takeback import refuse, refuse_claimed, take_back
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Sequence
 
     from hwmgr.applypf import Manner
     from hwmgr.applyrecord import ApplyRecord
+    from hwmgr.changes import Change, Plan
     from hwmgr.model import VF, Before
     from hwmgr.node import Node
     from hwmgr.observed import PfNow
-
-_WHY = "as it was before apply"
+    from hwmgr.witness import Witness
 
 
 def plan_revert(node: Node, manner: Manner) -> Plan:
     """Return what revert would change, touching nothing. A record of an earlier boot has none."""
-    changes: list[Change] = []
+    plans = []
     for address in _addresses(node, manner):
         record = ApplyRecords(node.state).read(address)
         if record is not None and _counts(node, record):
-            changes += _changes(node, record, observe_pf(node, address))
-    return Plan(tuple(changes), ())
+            plans.append(plan_back(node, record, observe_pf(node, address)))
+    return joined(plans)
 
 
 def revert(node: Node, manner: Manner) -> list[Change]:
     """Give back what was before, and strike the records; return the changes made.
 
-    Raises DeviceBusy before anything is touched while VFs that it would change are in use (unless
-    forced), UndoIncomplete with what could not be given back; calling again goes on.
+    Raises PlanRefused, and DeviceBusy while VFs that it would change are in use (unless forced),
+    before anything is touched; UndoIncomplete with what could not be given back; calling again
+    goes on.
     """
     node = patient(node, manner.write_seconds)
     refuse(plan_revert(node, manner), force=manner.force)
     done: list[Change] = []
     problems: list[str] = []
     for address in _addresses(node, manner):
-        with node.locks.pf(address):
-            try:
+        try:
+            with node.locks.pf(address):
                 done += _revert_pf(node, address, manner)
-            except UndoIncomplete as error:
-                problems += error.problems
-            except HwmgrError as error:
-                problems.append("; ".join([str(error), *getattr(error, "__notes__", ())]))
+        except UndoIncomplete as error:
+            problems += error.problems
+        except HwmgrError as error:
+            problems.append(reason_of(error))
     if problems:
         raise UndoIncomplete("the node", problems)
     return done
@@ -83,29 +85,93 @@ def _revert_pf(node: Node, address: str, manner: Manner) -> list[Change]:
     changes: list[Change] = []
     if _counts(node, record):
         now = observe_pf(node, address)
-        changes = _changes(node, record, now)
-        refuse(Plan(tuple(changes), ()), force=manner.force)
-        record = replace(record, stage=ApplyStage.REVERTING)
-        if record.vfs and _remakes(record, now):
-            # They are made without drivers, so that these find them as they were.
-            record = record.keeping(autoprobe=now.autoprobe)
-        records.write(record)
-        node.checkpoint("revert.intended")
-        with ExitStack() as held:
-            held.enter_context(manner.busy(f"reverting {now.label}"))
-            for vf in now.vfs:
-                held.enter_context(node.locks.function(vf.vf.address))
-            for change in changes:
-                for hit in change.hits:
-                    take_back(node, hit)
-            _pf(node, record, now)
-            problems = _vfs(node, record)
-            problems += _last(node, record)
-        if problems:
-            raise UndoIncomplete(address, problems)
+        plan = plan_back(node, record, now)
+        refuse(plan, force=manner.force)
+        changes = list(plan.changes)
+        try:
+            _give_back(node, records, record, now, changes, manner)
+            _note(node, records, address)
+        except BaseException as error:
+            _tell(node, address, changes, manner.witness, error)
+            raise
+        for change in changes:
+            manner.witness.made(change)
     records.remove(address)
     node.checkpoint("revert.struck")
     return changes
+
+
+def _give_back(
+    node: Node,
+    records: ApplyRecords,
+    record: ApplyRecord,
+    now: PfNow,
+    changes: Sequence[Change],
+    manner: Manner,
+) -> None:
+    record = _intend(node, records, record, now)
+    node.checkpoint("revert.intended")
+    with ExitStack() as held:
+        held.enter_context(manner.busy(f"reverting {now.label}"))
+        for vf in now.vfs:
+            held.enter_context(node.locks.function(vf.vf.address))
+        hits = [hit for change in changes for hit in change.hits]
+        if changes:
+            refuse_claimed(node, [vf.vf for vf in now.vfs], hits)
+        for hit in hits:
+            take_back(node, hit)
+        _pf(node, record, now)
+        problems = _vfs(node, record)
+        problems += _last(node, record)
+    if problems:
+        raise UndoIncomplete(record.address, problems)
+
+
+def _note(node: Node, records: ApplyRecords, address: str) -> None:
+    try:
+        records.note_reverted(address, node.boot_id)
+    except StateError as error:
+        node.log(f"{address}: {error}")
+
+
+def _tell(
+    node: Node, address: str, changes: Sequence[Change], witness: Witness, error: BaseException
+) -> None:
+    """Say what has been given back and what has not, by another look."""
+    try:
+        record = ApplyRecords(node.state).read(address)
+        if record is None:
+            return
+        remaining = plan_back(node, record, observe_pf(node, address)).changes
+    except HwmgrError:
+        return
+    open_still = {(c.index, c.attribute) for c in remaining}
+    for change in changes:
+        if (change.index, change.attribute) not in open_still:
+            witness.made(change)
+    if isinstance(error, UndoIncomplete):
+        # Everything was tried.
+        for change in remaining:
+            witness.failed(change, reason_of(error))
+    else:
+        witness.left(remaining)
+
+
+def _intend(node: Node, records: ApplyRecords, record: ApplyRecord, now: PfNow) -> ApplyRecord:
+    """Write down what revert will do; on a full disk the record of before serves too."""
+    intended = record
+    if record.vfs and _remakes(record, now):
+        # They are made without drivers, so that these find them as they were; an apply that comes
+        # instead of the rest of this has to offer them.
+        unprobed = record.unprobed or bool(now.autoprobe)
+        intended = replace(record.keeping(autoprobe=now.autoprobe), unprobed=unprobed)
+    try:
+        records.write(replace(intended, stage=ApplyStage.REVERTING))
+    except StateError as error:
+        if intended != record:
+            raise
+        node.log(f"{record.address}: {error}")
+    return intended
 
 
 def _remakes(record: ApplyRecord, now: PfNow) -> bool:
@@ -156,7 +222,7 @@ def _last(node: Node, record: ApplyRecord) -> list[str]:
     after = observe_pf(node, record.address)
     return [
         f"{change.attribute} of {after.label} is {change.now}, it was {change.then}"
-        for change in _pf_changes(record, after)
+        for change in pf_changes(record, after)
     ]
 
 
@@ -176,66 +242,3 @@ def _as_attachment(record: ApplyRecord, vf: VF, before: Before) -> Record:
         before=before,
         settings=VFSettings(mac=mac),
     )
-
-
-def _changes(node: Node, record: ApplyRecord, now: PfNow) -> list[Change]:
-    found = list(_pf_changes(record, now))
-    remakes = any(c.attribute in ("numVfs", "eswitchMode") for c in found)
-    for vf in now.vfs:
-        before = (record.vfs or {}).get(vf.vf.index)
-        if before is None or remakes:
-            continue
-        # Who holds a VF would be given back what apply made of it, and no record would tell more.
-        hits = (vf,) if vf.holder is not None else ()
-        for attribute, is_now, was in _vf_differences(before, before_of(node, vf.vf)):
-            pf, address = now.pf.address, vf.vf.address
-            found.append(
-                Change(
-                    pf, now.label, vf.vf.index, address, attribute, is_now, was, _WHY, hits
-                )
-            )  # fmt: skip
-        if hits and not any(c.address == vf.vf.address for c in found):
-            found.append(
-                Change(
-                    now.pf.address, now.label, vf.vf.index, vf.vf.address, "owner", vf.holder, None,
-                    _WHY, hits,
-                )
-            )  # fmt: skip
-    return found
-
-
-def _pf_changes(record: ApplyRecord, now: PfNow) -> Iterator[Change]:
-    before = record.before
-    held = tuple(vf for vf in now.vfs if vf.holder is not None)
-    for attribute, was, is_now in (
-        ("eswitchMode", before.eswitch_mode, now.eswitch_mode),
-        ("mtu", before.mtu, now.mtu),
-        ("up", before.up, now.up),
-        ("numVfs", before.num_vfs, now.pf.num_vfs),
-        ("autoprobe", before.autoprobe, now.autoprobe),
-    ):
-        if was is not None and was != is_now:
-            hits = held if attribute in ("numVfs", "eswitchMode") else ()
-            pf = now.pf.address
-            yield Change(pf, now.label, None, None, attribute, is_now, was, _WHY, hits)
-
-
-def _vf_differences(before: Before, now: Before) -> Iterator[tuple[str, object, object]]:
-    for name, was, is_now in (
-        ("driver", before.driver, now.driver),
-        ("driverOverride", before.driver_override, now.driver_override),
-    ):
-        if was != is_now:
-            yield name, is_now, was
-    if before.settings is not None and now.settings is not None:
-        wanted = before.settings
-        if wanted.mac == vfsettings.NO_MAC:
-            wanted = replace(wanted, mac=None)
-        for name, change in vfsettings.steps(vfsettings.differences(now.settings, wanted)):
-            key = {"rate": "max_rate"}.get(name, name)
-            yield name, getattr(now.settings, key), getattr(change, key)
-    for was_netdev, now_netdev in zip(before.netdevs, now.netdevs, strict=False):
-        for name in ("name", "mac", "mtu", "up"):
-            was, is_now = getattr(was_netdev, name), getattr(now_netdev, name)
-            if was != is_now:
-                yield f"netdev {name}", is_now, was

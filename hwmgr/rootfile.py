@@ -54,13 +54,14 @@ def texts(path: str, text: bytes) -> dict[str, Any]:
         """Reads scalars as text and keys once."""
 
         def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-            seen = set()
+            seen: set[str] = set()
             for key, _value in node.value:
+                line = key.start_mark.line + 1
+                if not isinstance(key.value, str):
+                    raise ConfigError(path, [f"line {line}: a key must be a word"])
                 if key.value in seen:
-                    line = key.start_mark.line + 1
                     raise ConfigError(path, [f"line {line}: {key.value!r} stands here twice"])
-                if isinstance(key.value, str):
-                    seen.add(key.value)
+                seen.add(key.value)
             found: dict[Any, Any] = super().construct_mapping(node, deep)
             return found
 

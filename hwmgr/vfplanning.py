@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 from hwmgr import vfsettings
 from hwmgr.changes import OFFER, Change
-from hwmgr.desired import DEFAULT_DRIVER, NO_DRIVER, MacPolicy, stable_mac
+from hwmgr.desired import DEFAULT_DRIVER, NO_DRIVER, MacPolicy
 from hwmgr.driver import BIFURCATED_DRIVERS
+from hwmgr.macs import fixed_mac
 from hwmgr.model import USERSPACE_DRIVERS, VFSettings
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class VfPlanner:
     ``refuse`` takes a path in the file and what is wrong there. ``probes``: an unfinished apply has
     made VFs that are still to be offered to the drivers. ``probing_off``: VFs are not to be probed.
     ``given`` is what VFs got by apply: some
-    drivers take a setting and cannot tell of it.
+    drivers take a setting and cannot tell of it. ``drivers`` are there or can be loaded.
     """
 
     now: PfNow
@@ -37,6 +38,8 @@ class VfPlanner:
     probing_off: bool
     given: Mapping[int, Given]
     refuse: Callable[[str, str], None]
+    drivers: frozenset[str]
+    pf_mtu: int | None
 
     def changes(self, group: VfGroup, index: int, vf: VfNow | None) -> Iterator[Change]:
         """Yield what makes a VF as its group wants it; ``vf`` is None for one yet to be made."""
@@ -79,17 +82,18 @@ class VfPlanner:
             what = f"VF {index} is on {goal or 'no driver'} and has no netdev"
             self.refuse(f"{group.where}.mtu", what)
             return
+        if self.pf_mtu is not None and group.mtu is not None and group.mtu > self.pf_mtu:
+            what = f"VF {index} cannot have an MTU above that of the PF ({self.pf_mtu})"
+            self.refuse(f"{group.where}.mtu", what)
         now = vf.mtu if vf is not None else None
         yield self._change(index, vf, "mtu", now, group.mtu, group.where)
 
     def _mac(self, group: VfGroup, index: int, vf: VfNow | None) -> str | None:
-        if isinstance(group.mac, tuple):
-            return group.mac[group.indices.index(index)]
-        if group.mac is MacPolicy.STABLE:
-            if self.now.mac is None:
+        if isinstance(group.mac, tuple) or group.mac is MacPolicy.STABLE:
+            found = fixed_mac(group, index, self.now)
+            if found is None:
                 self.refuse(f"{group.where}.mac", "stable needs the PF's MAC; is it here?")
-                return None
-            return stable_mac(self.now.mac, index)
+            return found
         if group.mac is MacPolicy.KEEP and vf is not None and vf.holder is None:
             return vf.mac
         return None
@@ -108,6 +112,13 @@ class VfPlanner:
             done = now == wanted
         if not done:
             yield self._change(index, vf, "driver", now, wanted, group.where)
+        elif vf is not None and vf.vf.driver_override and self._gave_driver(index):
+            # A binding of ours that was ended halfway left it; one that is not ours may stay.
+            override = vf.vf.driver_override
+            yield self._change(index, vf, "driverOverride", override, None, group.where)
+
+    def _gave_driver(self, index: int) -> bool:
+        return index in self.given and self.given[index].driver is not None
 
     def probing(self, index: int, vf: VfNow) -> Iterator[Change]:
         """Yield the offer of a VF that an apply made and that no driver was offered yet."""
@@ -121,9 +132,11 @@ class VfPlanner:
             self.refuse(where, "with autoprobe off no driver takes a VF by itself; name the driver")
         if wanted in (None, DEFAULT_DRIVER, NO_DRIVER):
             return
-        if wanted not in self.now.drivers:
+        if wanted not in self.drivers:
             what = f"the driver {wanted} is not loaded; load its module (modprobe {wanted})"
             self.refuse(where, what)
+        if wanted == "vfio-pci" and self.now.no_iommu and (vf is None or vf.driver != wanted):
+            self.refuse(where, self.now.no_iommu)
         holds = vf.driver if vf is not None else self.now.pf.driver
         if group.in_userspace and holds in BIFURCATED_DRIVERS:
             what = f"{holds} runs DPDK beside the kernel driver and is never rebound to {wanted}"

@@ -31,11 +31,17 @@ Key = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """A netdev and the function that it belongs to."""
+    """A netdev and the function that it belongs to; ``permanent`` is its MAC by itself."""
 
     netdev: Netdev
     function: str | None
     port: int = 0
+    permanent: str | None = None
+
+
+_READS = (
+    "find", "get", "permanent_mac", "list", "addresses", "vf_settings", "wait_running",
+)  # fmt: skip
 
 
 def key_of(fd: int) -> Key:
@@ -226,7 +232,7 @@ class FakeNetlink:
                     up=pf is None,
                     parent=address,
                 )
-                self.store(self.host, Port(netdev, address, port))
+                self.store(self.host, Port(netdev, address, port, made))
 
     def _index(self, space: dict[int, Port]) -> int:
         # The kernel counts on and does not give an index again (dev_index_reserve()).
@@ -276,6 +282,11 @@ class FakeLinks:
         with self._call("get", index):
             port = self._net.ports(self._key).get(index)
             return None if port is None else self._seen(port)
+
+    def permanent_mac(self, index: int) -> str | None:
+        with self._call("permanent_mac"):
+            port = self._net.ports(self._key).get(index)
+            return None if port is None else port.permanent
 
     def list(self) -> list[Netdev]:
         with self._call("list"):
@@ -406,7 +417,7 @@ class FakeLinks:
     @contextmanager
     def _call(self, verb: str, *arguments: object) -> Iterator[None]:
         with self._net.locked():
-            if verb not in ("find", "get", "list", "addresses", "vf_settings", "wait_running"):
+            if verb not in _READS:
                 self._net.calls.append(" ".join(str(a) for a in (verb, *arguments)))
             code = self._net.fault(verb)
             if code:

@@ -44,6 +44,7 @@ if TYPE_CHECKING:
     from hwmgr.changes import Change
     from hwmgr.desired import Desired
     from hwmgr.node import Node
+    from tests.fakes.namespaces import Namespace
 
 PF = PciAddress("0000:01:00.0")
 PLAIN = Manner()
@@ -82,7 +83,8 @@ def differences(before: dict[str, object], after: dict[str, object]) -> dict[str
 
 def attach(
     machine: Machine, index: int, kind: Kind = Kind.VF, ifname: str = "net1", **change: Any
-) -> None:
+) -> Namespace:
+    """Give a VF to a new pod; return the pod's namespace."""
     pod = machine.namespace()
     request = AttachRequest(
         container_id=CONTAINER,
@@ -95,6 +97,7 @@ def attach(
         **change,
     )
     Manager(machine.node).attach(request)
+    return pod
 
 
 def test_as_desired_and_then_nothing_to_do(machine: Machine) -> None:
@@ -264,7 +267,7 @@ def test_force_takes_a_vf_back_first(machine: Machine) -> None:
 
 
 def test_a_vf_of_an_earlier_boot_stands_in_nobodys_way(machine: Machine) -> None:
-    attach(machine, 1)
+    machine.kill(attach(machine, 1))
     applying.apply(machine.rebooted(), wanted({"numVfs": 3}), PLAIN)
     assert len(list_vfs(machine.sim, PF)) == 3
 

@@ -7,12 +7,13 @@ import io
 import json
 import shutil
 import subprocess
+import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hwmgr import cli_applyviews
+from hwmgr import cli_applyviews, reverting
 from hwmgr.applying import make_plan
 from hwmgr.applypf import Manner
 from hwmgr.cli import main
@@ -23,6 +24,9 @@ from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, Kind, PciAddress
 from hwmgr.pci import list_vfs
 from hwmgr.systemfiles import system_files
+from tests.fakes.machine import replace_node
+from tests.fakes.mortal import Killed, Life, mortal
+from tests.fakes.tree import Nic
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -135,12 +139,133 @@ def test_a_plan_fits_the_terminal(cli: Cli, width: int) -> None:
     assert ("default/web net1, default/web net2" in text) == (width > 120)
 
 
-def test_a_driver_that_fails_is_one_line_with_what_to_do(cli: Cli) -> None:
+def test_a_driver_that_fails_is_told_with_what_to_do(cli: Cli) -> None:
     cli.machine.sim.fail(".*/sriov_numvfs", errno.ENOMEM)
     status, out, err = cli("apply", cli.file("numVfs: 4"))
-    assert (status, out, err.count("\n")) == (1, "", 1)
-    for text in ("sriov_numvfs", "pci=realloc", "eth1: numVfs 7 -> 4", "--revert goes back"):
-        assert text in err
+    assert (status, out) == (1, "")
+    first, failed, following = err.splitlines()
+    for text in ("sriov_numvfs", "pci=realloc", "at eth1: numVfs 7 -> 4 (pfs[0].numVfs"):
+        assert text in first
+    assert failed == "hwmgr: failed: eth1: numVfs 7 -> 4"
+    assert following == ("hwmgr: next: applying again goes on, 'hwmgr apply --revert' goes back")
+
+
+def test_what_was_made_before_a_failure(cli: Cli) -> None:
+    """Made, failed and not tried, of each PF; the rest is done by the next apply."""
+    cli.machine.sim.add_nic(Nic(address="0000:03:00.0", ifname="eth3", vfs=0))
+    groups = "[{range: '0', vlan: 7, driver: vfio-pci}, {range: '1', trust: true, mtu: 1400}]"
+    path = cli.file(f"vfs: {groups}}}, {{match: {{name: eth3}}, numVfs: 2")
+    cli.machine.sim.fail("probe/vfio-pci/.*", errno.EIO, 2)
+    shown = cli.json("apply", path)
+    brief = {
+        key: [(c["pf"], c["index"], c["attribute"]) for c in shown[key]]
+        for key in ("changes", "failed", "notTried")
+    }
+    assert brief == {
+        "changes": [("eth1", 0, "vlan"), ("eth3", None, "numVfs")],
+        "failed": [("eth1", 0, "driver")],
+        "notTried": [("eth1", 1, "trust"), ("eth1", 1, "mtu")],
+    }
+    (problem,) = shown["problems"]
+    assert "vfio-pci did not take it" in problem
+    assert shown["failed"][0]["error"] == problem
+    assert shown["done"] is False
+    status, out, err = cli("apply", path)
+    assert (status, out) == (1, "")
+    assert err.splitlines()[1:] == [
+        "hwmgr: failed: eth1 VF 0 (0000:01:10.0): driver None -> vfio-pci",
+        "hwmgr: not tried: eth1 VF 1 (0000:01:10.2): trust False -> True,"
+        " eth1 VF 1 (0000:01:10.2): mtu 1500 -> 1400",
+        "hwmgr: next: applying again goes on, 'hwmgr apply --revert' goes back",
+    ]
+    again = cli.json("apply", path)
+    assert (again["done"], len(again["changes"])) == (True, 3)
+    assert (again["failed"], again["notTried"], again["problems"]) == ([], [], [])
+
+
+def test_ctrl_c_says_where_it_came_to(cli: Cli) -> None:
+    path = cli.file("vfs: [{range: '0-1', vlan: 7}]")
+
+    def interrupt(name: str) -> None:
+        if name == "attach.set.vlan" and cli.machine.sim.vf_side.get(PF)[1].vlan == 7:
+            raise KeyboardInterrupt
+
+    cli.machine.node = replace_node(cli.machine.node, checkpoint=interrupt)
+    shown = cli.json("apply", path)
+    assert [c["index"] for c in shown["changes"]] == [0]
+    assert [(c["index"], c["error"]) for c in shown["failed"]] == [(1, "interrupted")]
+    assert (shown["problems"], shown["done"]) == (["interrupted"], False)
+
+
+def test_what_revert_could_not_give_back(cli: Cli) -> None:
+    assert cli("apply", cli.file("vfs: [{range: '0', vlan: 7}, {range: '1', trust: true}]"))[0] == 0
+    cli.machine.sim.vf_side.refuse(PF, "vlan")
+    shown = cli.json("apply", "--revert")
+    assert [(c["index"], c["attribute"]) for c in shown["changes"]] == [(1, "trust")]
+    assert [(c["index"], c["attribute"]) for c in shown["failed"]] == [(0, "vlan")]
+    status, out, err = cli("apply", "--revert")
+    assert (status, out) == (1, "")
+    assert "next: 'hwmgr apply --revert' again goes on; moving applied/" in err
+    cli.machine.sim.vf_side.forgive(PF)
+    assert cli("apply", "--revert")[0] == 0
+
+
+def test_a_refusal_is_json_too(cli: Cli) -> None:
+    attach(cli.machine, 2)
+    shown = cli.json("apply", cli.file("numVfs: 4"))
+    assert (shown["changes"], shown["failed"], shown["done"]) == ([], [], False)
+    assert "--force" in shown["problems"][0]
+
+
+def test_a_plan_warns_of_what_the_host_uses(cli: Cli) -> None:
+    cli.machine.netlink.edit("eth1", addresses=("192.0.2.7/24",))
+    path = cli.file("mtu: 9000, up: false")
+    shown = cli.json("plan", path)
+    assert [w.partition(":")[0] for w in shown["warnings"]] == ["pfs[0].up", "pfs[0].mtu"]
+    _status, _out, err = cli("plan", path)
+    assert "it has the address 192.0.2.7/24; it would lose it" in err
+    assert err.splitlines()[-1] == "hwmgr: 2 changes; apply needs --force"
+
+
+@pytest.mark.parametrize("command", ["plan", "apply"])
+def test_the_example_of_the_help_works(
+    cli: Cli, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, "--help"]) == 0
+    text = capsys.readouterr().out
+    example = text.split("<<'END'\n")[1].split("  END\n")[0]
+    path = cli.folder / "example.yaml"
+    path.write_text(textwrap.dedent(example).replace("enp1s0", "eth1"))
+    assert cli("apply", str(path))[0] == 0
+    assert cli("plan", str(path)) == (0, "", "hwmgr: nothing to do\n")
+
+
+def test_vfs_that_a_revert_has_made_anew_stay_as_they_were(cli: Cli) -> None:
+    """The new number of VFs has udevd start the rest of a file that was given up."""
+    path = cli.file("numVfs: 4, vfs: [{range: '1', vlan: 7, driver: vfio-pci}]")
+    again = ("apply", "--only-vfs", "--pf", "eth1", path)
+    assert cli("apply", path)[0] == 0
+    assert cli("apply", "--revert")[0] == 0
+    status, out, err = cli(*again)
+    assert (status, out) == (0, "")
+    assert "0000:01:00.0 has been reverted; apply the file without --only-vfs" in err
+    assert cli.machine.sim.vf_side.get(PF)[1].vlan == 0
+    cli.machine.node = cli.machine.rebooted()
+    assert len(cli.json(*again)["changes"]) == 2
+    assert cli("apply", "--revert")[0] == 0
+    assert cli("apply", path)[0] == 0
+    cli.machine.sim.write("bus/pci/devices/0000:01:00.0/sriov_numvfs", "0")
+    cli.machine.sim.write("bus/pci/devices/0000:01:00.0/sriov_numvfs", "4")
+    assert len(cli.json(*again)["changes"]) == 2
+
+
+def test_a_revert_that_was_killed_is_not_undone_by_new_vfs(cli: Cli) -> None:
+    path = cli.file("numVfs: 4, vfs: [{range: '1', vlan: 7}]")
+    assert cli("apply", path)[0] == 0
+    with pytest.raises(Killed):
+        reverting.revert(mortal(cli.machine.node, Life(12)), Manner())
+    assert "has been reverted" in cli("apply", "--only-vfs", path)[2]
+    assert cli("apply", "--revert")[0] == 0
 
 
 def test_what_the_file_cannot_have(cli: Cli) -> None:

@@ -33,6 +33,13 @@ def test_silence_is_given_up() -> None:
     os.close(writer)
 
 
+def test_who_reads_our_output_does_not_wait_for_what_hangs() -> None:
+    null = os.stat(os.devnull)
+    streams = (0, 1, 2)
+    assert within(10, lambda: sum(not os.path.samestat(os.fstat(s), null) for s in streams)) == 0
+    assert not os.path.samestat(os.fstat(1), null)
+
+
 def test_a_write_that_hangs(tmp_path: Path) -> None:
     """Opening a pipe that nobody reads blocks, as a driver does."""
     os.mkfifo(tmp_path / "sriov_numvfs")

@@ -168,6 +168,22 @@ def test_a_key_that_stands_twice() -> None:
     ]
 
 
+@pytest.mark.parametrize("text", ["pfs:\n- ? [a, b]\n  : 1\n", "? {a: 1}\n: 2\n"])
+def test_a_key_that_is_no_word(text: str) -> None:
+    assert [p.partition(": ")[2] for p in problems(text)] == ["a key must be a word"]
+
+
+@pytest.mark.parametrize("key", ["vendor", "device", "name", "altname", "address"])
+def test_a_text_that_grows_without_end_is_not_unfolded(key: str) -> None:
+    """Each level has ten times what the one above has: a thousand million words at the last."""
+    lines = [
+        "l0: &l0 [x]",
+        *(f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 10)}]" for n in range(1, 30)),
+    ]
+    found = problems("\n".join([*lines, f"pfs: [{{match: {{{key}: *l29}}}}]"]))
+    assert any(p.startswith(f"pfs[0].match.{key}: must be") for p in found)
+
+
 @pytest.mark.parametrize("text", ["", "pfs:", "pfs: []", "- 1", "a: [", "pfs: {a: 1}", "x"])
 def test_what_is_no_desired_state(text: str) -> None:
     assert problems(text)
