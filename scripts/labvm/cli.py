@@ -46,8 +46,14 @@ def _dispatch(parsed: argparse.Namespace, rest: list[str]) -> int:
     if parsed.command == "build":
         print(lab.build(numa=parsed.numa).folder)
         return 0
-    taken = tuple(parsed.take)
-    options = lab.Options(parsed.numa, parsed.fresh, parsed.timeout, parsed.out, taken)
+    options = lab.Options(
+        numa=parsed.numa,
+        fresh=parsed.fresh,
+        timeout=parsed.timeout,
+        results=parsed.out,
+        taken=tuple(parsed.take),
+        state=parsed.systemd,
+    )
     if parsed.command == "shell":
         return lab.shell(options)
     if parsed.command == "pytest":
@@ -84,6 +90,12 @@ def _parser() -> argparse.ArgumentParser:
         default=[],
         metavar="FILE",
         help="put a file into the guest's /checkout/taken (may be repeated)",
+    )
+    machine.add_argument(
+        "--systemd",
+        type=Path,
+        metavar="FILE",
+        help="boot with systemd; what is written stays in FILE, a disk made if it is missing",
     )
     commands.add_parser(
         "build",

@@ -28,6 +28,7 @@ class Options:
     """How to run: `timeout` in seconds, `results` where the guest's $LAB_OUT goes.
 
     `taken` are files of the host that are put into the guest's checkout, in the folder `taken`.
+    `state` is a disk that keeps what is written: with it the machine boots systemd.
     """
 
     numa: bool
@@ -35,6 +36,7 @@ class Options:
     timeout: float
     results: Path
     taken: tuple[Path, ...] = ()
+    state: Path | None = None
 
 
 def say(text: str) -> None:
@@ -71,7 +73,7 @@ def ensure_snapshot(image: Image, *, numa: bool) -> Path:
 def running(options: Options) -> Iterator[Session]:
     """Give a machine whose agent is ready."""
     image = ensure_image()
-    if not options.fresh:
+    if not (options.fresh or options.state):
         try:
             snapshot = ensure_snapshot(image, numa=options.numa)
             session = Session(image, numa=options.numa)
@@ -86,7 +88,7 @@ def running(options: Options) -> Iterator[Session]:
             with session:
                 yield session
             return
-    with Session(image, numa=options.numa) as session:
+    with Session(image, numa=options.numa, state=options.state) as session:
         session.boot()
         yield session
 

@@ -24,10 +24,14 @@ KERNEL_ARGUMENTS = (
 
 @dataclass(frozen=True, slots=True)
 class Disks:
-    """The raw disks of one run: `parcel` takes the checkout in, `results` brings results back."""
+    """The raw disks of one run: `parcel` takes the checkout in, `results` brings results back.
+
+    With `state`, which keeps what the guest writes, it boots systemd; without, its own small init.
+    """
 
     parcel: Path
     results: Path
+    state: Path | None = None
 
 
 def arguments(image: Image, disks: Disks, console: Path, *, numa: bool) -> list[str]:
@@ -36,11 +40,14 @@ def arguments(image: Image, disks: Disks, console: Path, *, numa: bool) -> list[
     argv = [QEMU, "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
     argv += ["-M", "q35", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"]
     argv += ["-m", f"{MEMORY}M", "-kernel", str(image.kernel), "-initrd", str(image.initrd)]
-    argv += ["-append", KERNEL_ARGUMENTS, "-serial", f"file:{console}"]
+    words = KERNEL_ARGUMENTS + (" lab.systemd" if disks.state else "")
+    argv += ["-append", words, "-serial", f"file:{console}"]
     argv += ["-device", "intel-iommu,intremap=on,caching-mode=on"]
     argv += _disk("root", image.root, "0x8", readonly=True)
     argv += _disk("parcel", disks.parcel, "0x9", readonly=True)
     argv += _disk("results", disks.results, "0xa", readonly=False)
+    if disks.state:
+        argv += _disk("state", disks.state, "0xe", readonly=False)
     argv += ["-device", "virtio-serial-pci,id=ports,bus=pcie.0,addr=0xb,max_ports=8"]
     argv += _numa_root_ports() if numa else _root_ports()
     # All NICs hang on one hub that leads nowhere else. Addresses are locally administered.

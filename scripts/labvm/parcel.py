@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # Sizes are part of the machine, and so of every snapshot. The files are sparse: they take no room.
 PARCEL_BYTES = 512 << 20
 RESULTS_BYTES = 1 << 30
+STATE_BYTES = 1 << 30
 # The guest would need a second or two to compile these, and its Python is the one that runs here.
 COMPILED = ("hwmgr", "multus")
 TAKEN = "taken"
@@ -76,6 +77,13 @@ def make_empty(disk: Path, size: int) -> None:
     """Make a disk of this size that holds nothing and takes no room."""
     with disk.open("wb") as file:
         file.truncate(size)
+
+
+def make_state(disk: Path) -> None:
+    """Make the disk that keeps what a guest with systemd writes; one that is there stays."""
+    if not disk.exists():
+        make_empty(disk, STATE_BYTES)
+        subprocess.run(["mke2fs", "-q", "-t", "ext4", "-m", "0", str(disk)], check=True)
 
 
 def read_results(disk: Path, folder: Path) -> list[str]:

@@ -29,18 +29,23 @@ CONSOLE_TAIL = 3000
 
 
 class Session:
-    """A machine that runs; use it in a `with` statement, whose end is the machine's end, too."""
+    """A machine that runs; use it in a `with` statement, whose end is the machine's end, too.
 
-    def __init__(self, image: Image, *, numa: bool) -> None:
+    With `state`, a disk that is made if it is missing, the machine boots with systemd.
+    """
+
+    def __init__(self, image: Image, *, numa: bool, state: Path | None = None) -> None:
         self._image = image
         self._numa = numa
-        self._folder = tempfile.TemporaryDirectory(prefix="lab-", dir=image.folder.parent)
+        self._folder = tempfile.TemporaryDirectory(prefix="run-", dir=image.folder.parent)
         base = Path(self._folder.name)
         self._console = base / "console"
         self._complaints = base / "qemu"  # what QEMU itself says, of interest only when it fails
-        self.disks = machine.Disks(base / "parcel", base / "results")
+        self.disks = machine.Disks(base / "parcel", base / "results", state)
         parcel.make_empty(self.disks.parcel, parcel.PARCEL_BYTES)
         parcel.make_empty(self.disks.results, parcel.RESULTS_BYTES)
+        if state is not None:
+            parcel.make_state(state)
         self._ports: dict[str, socket.socket] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._monitor: Monitor | None = None
@@ -61,15 +66,32 @@ class Session:
         """End the machine, at once, and remove its files."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+        self._ended(None)
+        self._folder.cleanup()
+
+    def _ended(self, timeout: float | None) -> None:
+        if self._process is not None:
+            self._process.wait(timeout)
         for port in self._ports.values():
             port.close()
-        self._folder.cleanup()
+        self._pending = b""
 
     def boot(self) -> None:
         """Start the machine from nothing and wait until its agent is ready."""
         self._start([])
         self._expect("ready", BOOT_SECONDS)
+
+    def boot_again(self) -> None:
+        """Wait until the guest, told to shut down, has done so; then start it with the same disks.
+
+        Raises MachineError when it does not shut down.
+        """
+        try:
+            self._ended(BOOT_SECONDS)
+        except subprocess.TimeoutExpired:
+            msg = f"the guest has not shut down within {BOOT_SECONDS:g} s"
+            raise MachineError(msg, self.console_tail()) from None
+        self.boot()
 
     def restore(self, snapshot: Path) -> None:
         """Start the machine from a snapshot; raises MachineError when it does not come to life."""

@@ -20,6 +20,7 @@ guest_modules=(
     veth bridge dummy macvlan macvtap ipvlan 8021q vrf bonding tun ifb   # what CNI plugins make
     sch_tbf sch_ingress act_mirred cls_u32 cls_matchall br_netfilter
     ip_tables iptable_nat iptable_filter nf_tables nft_compat nft_chain_nat nf_nat
+    autofs4 binfmt_misc                                                        # systemd
     xt_comment xt_mark xt_MASQUERADE xt_multiport xt_addrtype xt_conntrack xt_nat xt_tcpudp
 )
 initrd_modules=(virtio_pci virtio_blk crc32c_generic ext4 overlay)
@@ -28,6 +29,7 @@ guest_packages=(
     python3 libstdc++6 busybox-static kmod udev procps mount                         # the machine; grpc needs libstdc++
     iproute2 ethtool pciutils dpdk iputils-ping iputils-arping tcpdump strace        # tools
     containernetworking-plugins iptables containerd runc
+    systemd systemd-sysv dbus network-manager                                        # scripts/lab run --systemd
 )
 
 # In the environment for checking the code, of no use where the code runs.
@@ -129,6 +131,11 @@ finish_root() {
 
     install -D -m 755 -t "$root/usr/local/lib/lab" "$here"/guest/{start,agent.py}
     install -m 755 -t "$root/usr/local/bin" "$here"/guest/bin/*
+    # As an installed machine: one without an id is taken for a new one, whose services are enabled anew.
+    echo 6c61622d6c61622d6c61622d6c616221 >"$root/etc/machine-id"
+    install -m 644 -t "$root/etc/systemd/system" "$here/guest/lab-agent.service"
+    ln -s ../lab-agent.service "$root/etc/systemd/system/sysinit.target.wants/"
+    ln -s /dev/null "$root/etc/systemd/system/serial-getty@ttyS0.service" # nobody is there to log in
     mkdir -p "$root"/{checkout,opt/cni/bin,etc/cni/net.d}
     ln -s /usr/lib/cni/* "$root/opt/cni/bin/"
     ln -s /usr/local/bin/{multus,sriov} "$root/opt/cni/bin/"

@@ -1,5 +1,7 @@
 """The guest's end of scripts/lab: makes the VFs ready, then runs what the host asks for.
 
+With --systemd the machine stays as systemd has made it: no VFs, no modules.
+
 Talks over virtio-serial ports. On lab.control both sides send one JSON object a line:
 
     guest: {"event": "ready"}                       VFs made, modules loaded, nothing running
@@ -46,8 +48,11 @@ def main() -> None:
     control = os.open(PORTS + "control", os.O_RDWR)
     ports = {name: os.open(PORTS + name, os.O_WRONLY) for name in ("stdout", "stderr")}
     stdin = os.open(PORTS + "stdin", os.O_RDONLY)
-    prepare()
-    forgotten = vf_configuration()
+    os.makedirs(RESULTS, exist_ok=True)
+    forgotten = []
+    if "--systemd" not in sys.argv:
+        prepare()
+        forgotten = vf_configuration()
     send(control, {"event": "ready"})
     for request in requests(control):
         if request["do"] == "wake":
@@ -90,7 +95,6 @@ def prepare() -> None:
         with open(f"/sys/bus/pci/devices/{pf}/sriov_numvfs", "w") as file:
             file.write(str(VFS_PER_PF))
     subprocess.run(["udevadm", "settle", "-t", "120"], check=True)
-    os.makedirs(RESULTS, exist_ok=True)
     # Read what tests will import, so that it is in memory from the start.
     subprocess.run(
         [
@@ -157,12 +161,13 @@ def run(request: dict, stdout: int, stderr: int, stdin: int) -> dict:
     """Unpack the checkout, run the command, pack what it left; return the exit event."""
     time.clock_settime(time.CLOCK_REALTIME, request["now"])
     renew_randomness(bytes.fromhex(request["seed"]))
-    subprocess.run(
-        f"dd if={PARCEL_DISK} iflag=direct,count_bytes,fullblock bs=1M status=none"
-        f" count={request['parcel']} | tar -x -C {CHECKOUT}",
-        shell=True,
-        check=True,
-    )
+    if request["parcel"]:
+        subprocess.run(
+            f"dd if={PARCEL_DISK} iflag=direct,count_bytes,fullblock bs=1M status=none"
+            f" count={request['parcel']} | tar -x -C {CHECKOUT}",
+            shell=True,
+            check=True,
+        )
     environment = {
         **os.environ,
         "PYTHONPATH": CHECKOUT,
@@ -179,7 +184,9 @@ def run(request: dict, stdout: int, stderr: int, stdin: int) -> dict:
     except OSError as error:
         status = 127 if isinstance(error, FileNotFoundError) else 126
         counts["stderr"] += copy(stderr, f"lab: {request['argv'][0]}: {error.strerror}\n".encode())
-    return {"event": "exit", "status": status, **counts, "out": pack_results()}
+    out = pack_results()
+    os.sync()  # the host may end the machine as a power cut does
+    return {"event": "exit", "status": status, **counts, "out": out}
 
 
 def renew_randomness(seed: bytes) -> None:
