@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hwmgr.cli_output import Column
+from hwmgr.cli_text import cut_owner
 from hwmgr.vfsettings import NO_MAC
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ VF_COLUMNS = (
     Column("STATE", "state"),
     Column("DRIVER", "driver", rank=3),
     Column("IFNAME", "ifname", rank=4),
-    Column("OWNER", "owner", shrink=True),
+    Column("OWNER", "owner", shrink=True, shorten=cut_owner, least=24),
     Column("MAC", "mac", rank=7),
     Column("VLAN", "vlan", rank=8),
     Column("TRUST", "trust", wide=True, rank=9),
