@@ -6,16 +6,24 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from hwmgr.cli_output import text_of
+from hwmgr.cli_text import cut_end, cut_owner, padded, width_of
 from hwmgr.cli_views import owner_text, owner_view, vf_view
 from hwmgr.deviceevents import EventKind
 from hwmgr.vfsettings import NO_MAC
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from hwmgr.deviceevents import Change, DeviceEvent
     from hwmgr.model import VFSettings
 
 Json = dict[str, object]
 
+# What a line of its own cannot know: how long the names in the others are.
+_PLACE_WIDTH = 14
+_SHORTEST_OWNER = 6
+# Their owner is what they are about, their state is what they make of it.
+_OF_RECORDS = (EventKind.ATTACH, EventKind.DETACH)
 _OF_A_VF = ("mac", "vlan", "trust", "spoofchk", "numaNode", "iommuGroup")
 
 
@@ -44,23 +52,24 @@ def event_view(event: DeviceEvent) -> Json:
 
 def event_line(event: DeviceEvent) -> str:
     """Return an event as one line: time, event, function, what is new, state and owner."""
-    change = event.change
-    info = change.function.info
-    known = [str(info.state) if info else "", owner_text(event.owner) if event.owner else ""]
-    if change.kind in (EventKind.ATTACH, EventKind.DETACH):
-        known.pop()
-    if change.kind is EventKind.STATE:
-        known.pop(0)
-    state = ", ".join(text for text in known if text)
-    parts = [
-        instant(event.time),
-        str(change.kind).ljust(len(EventKind.NETDEV_REMOVE)),
-        change.function.address,
-        _place(change).ljust(14),
-        _news(event),
-        f"({state})" if state else "",
-    ]
-    return text_of("  ".join(part for part in parts if part).rstrip())
+    return _line(event, instant(event.time), _PLACE_WIDTH, _owner(event))
+
+
+def brief_lines(events: Sequence[DeviceEvent], width: int, mark: str) -> list[str]:
+    """Return events without their date, in ``width`` columns; what is known anyway goes first."""
+    place = max((width_of(_place(e.change)) for e in events), default=0)
+    lines = []
+    for event in events:
+        owner, time = _owner(event), instant(event.time)[11:19]
+        line = _line(event, time, place, owner)
+        if width_of(line) > width and event.change.kind in _OF_RECORDS:
+            line = _line(event, time, place, owner, with_state=False)
+        too_long = width_of(line) - width
+        if too_long > 0 and owner:
+            room = max(width_of(owner) - too_long, _SHORTEST_OWNER)
+            line = line.replace(owner, cut_owner(owner, room, mark))
+        lines.append(cut_end(line, width, mark))
+    return lines
 
 
 def instant(seconds: float) -> str:
@@ -69,14 +78,38 @@ def instant(seconds: float) -> str:
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
+def _line(event: DeviceEvent, time: str, place: int, owner: str, *, with_state: bool = True) -> str:
+    change = event.change
+    info = change.function.info if with_state else None
+    known = [str(info.state) if info else "", owner]
+    if change.kind in _OF_RECORDS:
+        known.pop()
+    if change.kind is EventKind.STATE:
+        known.pop(0)
+    state = ", ".join(text for text in known if text)
+    parts = [
+        time,
+        str(change.kind).ljust(len(EventKind.NETDEV_REMOVE)),
+        change.function.address,
+        padded(_place(change), place),
+        _news(event, owner),
+        f"({state})" if state else "",
+    ]
+    return "  ".join(part for part in parts if part).rstrip()
+
+
+def _owner(event: DeviceEvent) -> str:
+    return text_of(owner_text(event.owner)) if event.owner else ""
+
+
 def _place(change: Change) -> str:
     function = change.function
     if function.index is None:
-        return function.ifname or "-"
-    return f"{function.pf_ifname or '-'} vf {function.index}"
+        return text_of(function.ifname)
+    return f"{text_of(function.pf_ifname)} vf {function.index}"
 
 
-def _news(event: DeviceEvent) -> str:
+def _news(event: DeviceEvent, owner: str) -> str:
     change, function = event.change, event.change.function
     match change.kind:
         case EventKind.BIND | EventKind.UNBIND:
@@ -85,8 +118,8 @@ def _news(event: DeviceEvent) -> str:
             return _now(change.ifname or "-", change.was)
         case EventKind.NUMVFS:
             return _now(f"{function.num_vfs} VFs", change.was)
-        case EventKind.ATTACH | EventKind.DETACH:
-            return owner_text(event.owner) if event.owner else "-"
+        case kind if kind in _OF_RECORDS:
+            return owner or "-"
         case EventKind.STATE:
             return _now(str(function.info.state) if function.info else "-", change.was)
         case EventKind.SETTINGS:
@@ -96,7 +129,7 @@ def _news(event: DeviceEvent) -> str:
 
 
 def _now(text: str, was: str | int | None) -> str:
-    return text if was is None else f"{text}, was {was}"
+    return text_of(text) if was is None else text_of(f"{text}, was {was}")
 
 
 def _settings(settings: VFSettings | None) -> str:

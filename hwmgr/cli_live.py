@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from collections import Counter, deque
 from typing import TYPE_CHECKING, TextIO
 
-from hwmgr.cli_events import event_line, instant
+from hwmgr.cli_events import brief_lines, instant
 from hwmgr.cli_output import Column, cut, table
+from hwmgr.cli_text import cut_owner, width_of
 from hwmgr.cli_views import owner_text
 from hwmgr.model import VFState
+from hwmgr.vfsettings import NO_MAC
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Iterable, Sequence
     from collections.abc import Set as AbstractSet
 
@@ -26,7 +30,7 @@ COLUMNS = (
     Column("STATE", "state"),
     Column("DRIVER", "driver", rank=3),
     Column("IFNAME", "ifname", rank=4),
-    Column("OWNER", "owner", shrink=True),
+    Column("OWNER", "owner", shrink=True, shorten=cut_owner, least=24),
     Column("MAC", "mac", rank=5),
     Column("VLAN", "vlan", rank=6),
 )
@@ -40,6 +44,7 @@ _LEAVE = "\x1b[?25h\x1b[?1049l"
 _HOME = "\x1b[H"
 _END_OF_LINE = "\x1b[K"
 _BELOW = "\x1b[J"
+_COLOUR = re.compile(r"\x1b\[[\d;]*m")
 
 
 def frame(
@@ -48,9 +53,11 @@ def frame(
     now: float,
     screen: Screen,
     height: int,
+    notice: str = "",
 ) -> list[str]:
     """Return the screen as at most ``height`` lines; ``now`` in seconds since the epoch.
 
+    ``notice`` is what has to be said besides, below the counts.
     Where not all VFs have room, those that are free and have not changed of late go first.
     """
     vfs = [f for f in functions if f.index is not None]
@@ -59,12 +66,12 @@ def frame(
     shown_events = events[-max(3, height // 3) :] if events else []
     room = max(height - _FURNITURE - max(len(shown_events), 1), 1)
     shown = _chosen(vfs, fresh, room)
-    lines = [_heading(functions, vfs, now, width), ""]
+    lines = [cut(_heading(functions, vfs, now, width), width, screen), cut(notice, width, screen)]
     lines += table([_row(f, fresh) for f in shown], COLUMNS, screen).splitlines()
     hidden = len(vfs) - len(shown)
     lines.append(f"  and {hidden} more" if hidden else "")
     lines += ["", "LAST EVENTS"]
-    lines += [cut(_line(e), width, screen) for e in shown_events] or ["none so far"]
+    lines += brief_lines(shown_events, width, screen.mark) or ["none so far"]
     return lines[:height]
 
 
@@ -82,13 +89,7 @@ def _heading(functions: Sequence[Function], vfs: Sequence[Function], now: float,
     for right in (f"{instant(now)[11:19]} UTC, Ctrl-C ends", "Ctrl-C ends"):
         if len(left) + 2 + len(right) <= width:
             return left + right.rjust(width - len(left))
-    return left[:width]
-
-
-def _line(event: DeviceEvent) -> str:
-    """Return an event without its date and milliseconds."""
-    line = event_line(event)
-    return line[11:19] + line[24:]
+    return left
 
 
 def _chosen(vfs: Sequence[Function], fresh: AbstractSet[str], room: int) -> list[Function]:
@@ -106,6 +107,7 @@ def _is_free(function: Function) -> bool:
 def _row(function: Function, fresh: AbstractSet[str]) -> dict[str, object]:
     info = function.info
     settings = info.settings if info else None
+    mac = settings.mac if settings else None
     return {
         "mark": "*" if function.address in fresh else " ",
         "address": function.address,
@@ -115,7 +117,7 @@ def _row(function: Function, fresh: AbstractSet[str]) -> dict[str, object]:
         "driver": function.driver,
         "ifname": function.ifname,
         "owner": owner_text(function.owner) if function.owner else None,
-        "mac": settings.mac if settings else None,
+        "mac": None if mac == NO_MAC else mac,
         "vlan": (settings.vlan or None) if settings else None,
     }
 
@@ -127,25 +129,42 @@ class LiveScreen:
         self._stream = stream
         self._screen = screen
         self._events: deque[DeviceEvent] = deque(maxlen=_EVENTS_KEPT)
-        self._drawn: list[str] = []
+        self._drawn: tuple[list[str], os.terminal_size] | None = None
 
     def __enter__(self) -> LiveScreen:
         self._stream.write(_ENTER)
+        self._drawn = None
         return self
 
     def __exit__(self, *_error: object) -> None:
         self._stream.write(_LEAVE)
         self._stream.flush()
 
-    def draw(self, functions: Sequence[Function], new: Iterable[DeviceEvent], now: float) -> None:
+    def draw(
+        self,
+        functions: Sequence[Function],
+        new: Iterable[DeviceEvent],
+        now: float,
+        notice: str = "",
+    ) -> None:
         """Show the functions and the latest events; writes nothing when nothing has changed."""
         self._events.extend(new)
+        size, screen = shutil.get_terminal_size(), self._screen()
         # The last line stays free: writing to its end would scroll some terminals.
-        height = max(shutil.get_terminal_size().lines - 1, 4)
-        lines = frame(functions, list(self._events), now, self._screen(), height)
-        if lines == self._drawn:
+        height = max(size.lines - 1, 4)
+        lines = frame(functions, list(self._events), now, screen, height, notice)
+        if (lines, size) == self._drawn:
             return
-        self._drawn = lines
-        ended = "".join(f"{line}{_END_OF_LINE}\r\n" for line in lines)
-        self._stream.write(f"{_HOME}{ended}{_BELOW}")
+        self._drawn = lines, size
+        text = "".join(f"{_ended(line, size.columns)}\r\n" for line in lines)
+        self._stream.write(f"{_HOME}{text}{_BELOW}")
         self._stream.flush()
+
+
+def _ended(line: str, columns: int) -> str:
+    """Return a line with what clears the rest of it.
+
+    After a character in the last column the cursor is still on it (xterm, the Linux console), so
+    clearing to the end would take that character away.
+    """
+    return line if width_of(_COLOUR.sub("", line)) >= columns else line + _END_OF_LINE

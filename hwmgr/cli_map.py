@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from hwmgr import vfmap, vfmap_svg
+from hwmgr import vfmap, vfmap_svg, vfmap_text
 from hwmgr.cli_events import instant
 from hwmgr.cli_options import OutputOption, session_of
 from hwmgr.cli_output import Output
@@ -37,7 +37,7 @@ def vf_map(
     if form in (Output.JSON, Output.YAML):
         session.show([], [], form, data=vfmap.view(found))
     else:
-        session.stdout.write(vfmap.render(found, session.screen()) + "\n")
+        session.stdout.write(vfmap_text.render(found, session.screen()) + "\n")
 
 
 def _write(path: str, text: str) -> None:

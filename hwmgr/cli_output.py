@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
+from hwmgr.cli_text import cut_end, padded, width_of
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 _GAP = "  "
 _SHORTEST = 16
@@ -39,7 +41,8 @@ class Column:
     """A column: its title, the key of the value, and what may happen to it when space is short.
 
     Columns with a higher ``rank`` are left out first, 0 never. ``wide`` ones need ``-o wide``.
-    ``shrink`` lets the text be shortened.
+    ``shrink`` lets the text be shortened, ``shorten`` does it (text, columns, mark); columns are
+    left out before it gets shorter than ``least``.
     """
 
     title: str
@@ -47,11 +50,13 @@ class Column:
     rank: int = 0
     wide: bool = False
     shrink: bool = False
+    shorten: Callable[[str, int, str], str] = cut_end
+    least: int = _SHORTEST
 
 
 @dataclass(frozen=True, slots=True)
 class Screen:
-    """What the output goes to; ``width`` in characters, None for no limit.
+    """What the output goes to; ``width`` in columns, None for no limit.
 
     ``unicode`` tells whether it can show more than ASCII.
     """
@@ -59,6 +64,11 @@ class Screen:
     width: int | None = None
     colour: bool = False
     unicode: bool = True
+
+    @property
+    def mark(self) -> str:
+        """What stands where a text has been shortened."""
+        return "…" if self.unicode else "..."
 
 
 def render(
@@ -100,7 +110,7 @@ def table(rows: Sequence[Mapping[str, object]], columns: Sequence[Column], scree
     """Return a table without lines, cut to the screen: first columns go, then texts are cut."""
     shown = list(columns)
     cells = {c.key: [text_of(row.get(c.key)) for row in rows] for c in columns}
-    widths = {c.key: max([len(c.title), *map(len, cells[c.key])]) for c in columns}
+    widths = {c.key: max([len(c.title), *map(width_of, cells[c.key])]) for c in columns}
     if screen.width is not None:
         _fit(shown, widths, screen.width)
     lines = [_line([c.title.ljust(widths[c.key]) for c in shown])]
@@ -108,7 +118,7 @@ def table(rows: Sequence[Mapping[str, object]], columns: Sequence[Column], scree
         parts = []
         for column in shown:
             width = widths[column.key]
-            text = cut(cells[column.key][number], width, screen).ljust(width)
+            text = padded(column.shorten(cells[column.key][number], width, screen.mark), width)
             parts.append(_coloured(text) if screen.colour else text)
         lines.append(_line(parts))
     return "\n".join(lines)
@@ -146,11 +156,8 @@ def text_of(value: object) -> str:
 
 
 def cut(text: str, width: int, screen: Screen) -> str:
-    """Return the text shortened to ``width`` characters, with a mark where something is missing."""
-    if len(text) <= width:
-        return text
-    mark = "…" if screen.unicode else "..."
-    return text[: max(width - len(mark), 0)] + mark[:width]
+    """Return the text in ``width`` columns, with a mark where something is missing."""
+    return cut_end(text, width, screen.mark)
 
 
 def paint(text: str, name: str, *, block: bool = False) -> str:
@@ -165,31 +172,36 @@ def _fit(columns: list[Column], widths: dict[str, int], limit: int) -> None:
     def total() -> int:
         return sum(widths[c.key] for c in columns) + len(_GAP) * (len(columns) - 1)
 
-    def squeeze() -> None:
+    def squeeze(least: Callable[[Column], int]) -> None:
         # The longest text gives way first, so that what is cut shares the room.
         shrinking = [c for c in columns if c.shrink]
         while total() > limit:
-            widest = max(shrinking, key=lambda c: widths[c.key] - _floor(c), default=None)
-            if widest is None or widths[widest.key] <= _floor(widest):
+            widest = max(shrinking, key=lambda c: widths[c.key] - least(c), default=None)
+            if widest is None or widths[widest.key] <= least(widest):
                 return
             widths[widest.key] -= 1
 
     full = dict(widths)
-    squeeze()
+    squeeze(_legible)
     while total() > limit:
         droppable = [c for c in columns if c.rank]
         if not droppable:
+            squeeze(_shortest)
             return
         columns.remove(max(droppable, key=lambda c: c.rank))
         widths.update(full)
-        squeeze()
+        squeeze(_legible)
 
 
 def _says_nothing(value: Mapping[str, object]) -> bool:
     return all(item is None for item in value.values())
 
 
-def _floor(column: Column) -> int:
+def _legible(column: Column) -> int:
+    return max(column.least, len(column.title))
+
+
+def _shortest(column: Column) -> int:
     return max(_SHORTEST, len(column.title))
 
 

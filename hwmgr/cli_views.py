@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hwmgr.cli_output import Column
+from hwmgr.cli_text import cut_owner
 from hwmgr.vfsettings import NO_MAC
 
 if TYPE_CHECKING:
@@ -28,9 +29,10 @@ PF_COLUMNS = (
     Column("LINK", "linkState", rank=3),
     Column("MODE", "eswitchMode", rank=4),
     Column("NUMA", "numaNode", rank=5),
-    Column("ID", "id", wide=True),
-    Column("MTU", "mtu", wide=True),
-    Column("MAC", "mac", wide=True),
+    Column("MODE BY", "modeToldBy", wide=True, rank=6),
+    Column("ID", "id", wide=True, rank=7),
+    Column("MTU", "mtu", wide=True, rank=8),
+    Column("MAC", "mac", wide=True, rank=9),
 )
 VF_COLUMNS = (
     Column("ADDRESS", "address"),
@@ -39,7 +41,7 @@ VF_COLUMNS = (
     Column("STATE", "state"),
     Column("DRIVER", "driver", rank=3),
     Column("IFNAME", "ifname", rank=4),
-    Column("OWNER", "owner", shrink=True),
+    Column("OWNER", "owner", shrink=True, shorten=cut_owner, least=24),
     Column("MAC", "mac", rank=7),
     Column("VLAN", "vlan", rank=8),
     Column("TRUST", "trust", wide=True, rank=9),
@@ -100,7 +102,8 @@ def pf_view(info: PFInfo) -> Json:
 
 def pf_row(info: PFInfo) -> Json:
     """Return a PF as a row of the table."""
-    return {**pf_view(info), "id": f"{info.pf.vendor}:{info.pf.device}"}
+    ids = f"{info.pf.vendor}:{info.pf.device}"
+    return {**pf_view(info), "id": ids, "modeToldBy": info.mode_told_by}
 
 
 def vf_view(info: VFInfo) -> Json:

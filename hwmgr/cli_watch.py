@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import select
 import signal
 import time
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from hwmgr import cli_complete
-from hwmgr.cli_events import event_line, event_view
+from hwmgr.cli_events import event_line, event_view, instant
 from hwmgr.cli_live import LiveScreen, summary
 from hwmgr.cli_options import OutputOption, session_of
 from hwmgr.cli_output import Output, to_json_line, to_yaml
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
     from hwmgr.cli_session import Session
     from hwmgr.deviceevents import DeviceEvent
+
+_LOST = "the kernel dropped events; what differs now has been told, as source 'look'"
 
 PfOption = Annotated[
     list[str] | None,
@@ -67,13 +71,31 @@ def watch(
             _print_events(session, watcher, _printer(form), count, deadline)
             return
         with LiveScreen(session.stdout, session.screen) as live:
-            left = count
-            live.draw(watcher.functions, [], node.clock())
-            for events in _steps(watcher, deadline):
-                left = None if left is None else left - len(events)
-                live.draw(watcher.functions, events, node.clock())
-                if left is not None and left <= 0:
-                    return
+            _draw_events(live, watcher, node.clock, count, deadline)
+
+
+def _draw_events(
+    live: LiveScreen,
+    watcher: Watcher,
+    clock: Callable[[], float],
+    count: int | None,
+    deadline: float | None,
+) -> None:
+    left = count
+    notice = ""
+    lost = watcher.losses
+    with _stopped_between_frames() as stop:
+        live.draw(watcher.functions, [], clock())
+        for events in _steps(watcher, deadline):
+            left = None if left is None else left - len(events)
+            if watcher.losses != lost:
+                lost = watcher.losses
+                notice = f"{instant(clock())[11:19]}  {_LOST}"
+            live.draw(watcher.functions, events, clock(), notice)
+            if left is not None and left <= 0:
+                return
+            if stop.wanted:
+                stop.now(live)
 
 
 def _print_events(
@@ -84,14 +106,20 @@ def _print_events(
     deadline: float | None,
 ) -> None:
     ascii_only = not session.screen().unicode
-    printed = 0
+    printed = lost = 0
     for events in _steps(watcher, deadline):
+        if watcher.losses != lost:
+            lost = watcher.losses
+            session.complain(_LOST)
+            session.stderr.flush()
         for event in events[: None if count is None else count - printed]:
             session.stdout.write(text_of_event(event, ascii_only) + "\n")
             printed += 1
         session.stdout.flush()
         if printed == count:
             return
+        if _nobody_reads(session.stdout):
+            raise BrokenPipeError
 
 
 def _steps(watcher: Watcher, deadline: float | None) -> Iterator[list[DeviceEvent]]:
@@ -109,8 +137,47 @@ def _printer(form: Output) -> Callable[[DeviceEvent, bool], str]:
     return lambda event, _ascii_only: event_line(event)
 
 
+def _nobody_reads(stream: TextIO) -> bool:
+    """Tell whether the other end of a pipe is closed: the next event may be hours away."""
+    try:
+        fd = stream.fileno()
+    except OSError:
+        return False
+    poll = select.poll()
+    poll.register(fd, 0)
+    return any(what & (select.POLLERR | select.POLLHUP) for _fd, what in poll.poll(0))
+
+
 def _can_draw(session: Session) -> bool:
     return session.stdout.isatty() and session.environment.get("TERM") not in (None, "", "dumb")
+
+
+class _Stop:
+    """Ctrl-Z: the terminal is given back before the process stops, and taken again after it."""
+
+    def __init__(self) -> None:
+        self.wanted = False
+
+    def heard(self, _number: int, _frame: FrameType | None) -> None:
+        self.wanted = True
+
+    def now(self, live: LiveScreen) -> None:
+        self.wanted = False
+        live.__exit__()
+        before = signal.signal(signal.SIGTSTP, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGTSTP)
+        signal.signal(signal.SIGTSTP, before)
+        live.__enter__()
+
+
+@contextmanager
+def _stopped_between_frames() -> Iterator[_Stop]:
+    stop = _Stop()
+    before = signal.signal(signal.SIGTSTP, stop.heard)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGTSTP, before)
 
 
 @contextmanager

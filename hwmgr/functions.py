@@ -8,7 +8,7 @@ from hwmgr.deviceevents import Function
 from hwmgr.errors import RecordTorn
 from hwmgr.inventory import inventory
 from hwmgr.model import PciAddress
-from hwmgr.pci import device_path, find_pf, list_pfs, vf_address, virtfn_indices
+from hwmgr.pci import device_path, list_pfs, vf_address, virtfn_indices
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -23,14 +23,9 @@ Place = tuple[PciAddress, int]
 def look(node: Node, pfs: Collection[PciAddress] | None) -> dict[PciAddress, Function]:
     """Return all functions, or some PFs (those that are there) and their VFs, by address.
 
-    Records whose VF is gone are among them, see is_there(). Raises NoSuchDevice or SysfsError when
-    a device goes while it is read.
+    Records whose VF is gone are among them, see is_there(). Raises SysfsError, StateError.
     """
-    if pfs is None:
-        chosen = list_pfs(node.sysfs)
-    else:
-        there = [a for a in sorted(pfs) if node.sysfs.exists(device_path(a))]
-        chosen = [find_pf(node.sysfs, a) for a in there]
+    chosen = [pf for pf in list_pfs(node.sysfs) if pfs is None or pf.address in pfs]
     found = {pf.address: _of_pf(node, pf) for pf in chosen}
     for info in inventory(node, None if pfs is None else chosen):
         found[info.vf.address] = _of_vf(info)

@@ -12,6 +12,7 @@ from hwmgr.errors import NetlinkError, RecordTorn
 from hwmgr.inuse import Namespaces, OpenFiles, routed_netdevs
 from hwmgr.model import USERSPACE_DRIVERS, VF, PciAddress, VFState
 from hwmgr.pci import list_pfs, list_vfs, survey
+from hwmgr.representor import has_representors
 from hwmgr.vfstate import Facts, HostNetdev, decide
 
 if TYPE_CHECKING:
@@ -41,7 +42,10 @@ class VFInfo:
 
 @dataclass(frozen=True, slots=True)
 class PFInfo:
-    """A PF as the administrator sees it; ``mtu`` in bytes, ``link_state`` as in operstate."""
+    """A PF as the administrator sees it; ``mtu`` in bytes, ``link_state`` as in operstate.
+
+    ``mode_told_by`` is ``devlink``, or ``sysfs`` where the mode follows from what is there.
+    """
 
     pf: PF
     free_vfs: int
@@ -49,6 +53,7 @@ class PFInfo:
     mtu: int | None
     mac: str | None
     link_state: str | None
+    mode_told_by: str | None = None
 
 
 class _Host:
@@ -144,29 +149,34 @@ def _pf_info(node: Node, pf: PF, free: int) -> PFInfo:
     sysfs, home = node.sysfs, f"class/net/{pf.ifname}"
     if pf.ifname is None:
         return PFInfo(pf, free, None, None, None, None)
+    mode, told_by = _eswitch_mode(node, pf, pf.ifname)
     return PFInfo(
         pf=pf,
         free_vfs=free,
-        eswitch_mode=_eswitch_mode(node, pf),
+        eswitch_mode=mode,
+        mode_told_by=told_by,
         mtu=sysfs.read_int(f"{home}/mtu"),
         mac=sysfs.read_quiet(f"{home}/address"),
         link_state=sysfs.read_quiet(f"{home}/operstate"),
     )
 
 
-def _eswitch_mode(node: Node, pf: PF) -> str:
-    """Ask devlink; where it does not tell, a PF in switchdev mode is one that has a switch id.
+def _eswitch_mode(node: Node, pf: PF, ifname: str) -> tuple[str | None, str]:
+    """Return the mode and who tells it: devlink, or sysfs where devlink does not.
 
-    Switchdev ports alone have (net/core/dev.c).
+    A driver that devlink has no mode of has no such switch. A recorded tree cannot be asked; there
+    a PF without VFs may be in either mode.
     """
     try:
         mode = node.devlink.eswitch_mode(pf.address)
     except NetlinkError:
         mode = None
     if mode is not None:
-        return mode
-    switch = node.sysfs.read_quiet(f"class/net/{pf.ifname}/phys_switch_id")
-    return "switchdev" if switch else "legacy"
+        return mode, "devlink"
+    if has_representors(node.sysfs, ifname):
+        return "switchdev", "sysfs"
+    unknown = not pf.num_vfs and node.sysfs.read_quiet(f"class/net/{ifname}/phys_switch_id")
+    return None if unknown else "legacy", "sysfs"
 
 
 @dataclass(frozen=True, slots=True)

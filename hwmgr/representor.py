@@ -8,6 +8,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from hwmgr.sysfs import Sysfs
 
 # Forms of phys_port_name: net/core/devlink.c, __devlink_port_phys_port_name_get().
@@ -68,25 +70,73 @@ def representor(sysfs: Sysfs, pf_ifname: str, index: int) -> str | None:
     (nfp and netdevsim have several ports on a PF), so it tells only between netdevs that do not
     belong to the uplink's function; representors of another host (``c1pf0vf3``) come last.
     """
+    found: list[tuple[bool, bool, bool, str]] = []
+    for port in _switch_ports(sysfs, pf_ifname):
+        if port.text == str(index):
+            return port.ifname
+        name = port.name
+        if name is None or name.flavour is not PortFlavour.VF or name.number != index:
+            continue
+        if not port.of_another:
+            found.append(
+                (name.controller is not None, port.elsewhere, port.other_number, port.ifname)
+            )
+    return min(found)[3] if found else None
+
+
+def has_representors(sysfs: Sysfs, pf_ifname: str) -> bool:
+    """Tell whether VFs or SFs of a PF are represented on the host, as in switchdev mode alone.
+
+    The PF's own switch id does not tell: ice and mlx5 show one in legacy mode too (since Linux
+    5.16 and 5.13, ice_devlink_create_pf_port(), mlx5e_devlink_port_register()).
+    """
+    return any(
+        not port.elsewhere
+        if port.name is None
+        else port.name.flavour in (PortFlavour.VF, PortFlavour.SF) and not port.of_another
+        for port in _switch_ports(sysfs, pf_ifname)
+        if port.name is not None or port.text.isdigit()
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _SwitchPort:
+    """Another netdev with a PF's switch id; ``text`` is its port's name, ``name`` what it means.
+
+    ``elsewhere`` tells that it does not belong to the PF's function, ``other_number`` that it is
+    of a PF with another number than the uplink's port.
+    """
+
+    ifname: str
+    text: str
+    name: PortName | None
+    elsewhere: bool
+    other_number: bool
+
+    @property
+    def of_another(self) -> bool:
+        return self.elsewhere and self.other_number
+
+
+def _switch_ports(sysfs: Sysfs, pf_ifname: str) -> Iterator[_SwitchPort]:
     switch = sysfs.read_quiet(f"class/net/{pf_ifname}/phys_switch_id")
     if not switch:
-        return None
+        return
     uplink = parse_port_name(sysfs.read_quiet(f"class/net/{pf_ifname}/phys_port_name") or "")
     function = sysfs.link_name(f"class/net/{pf_ifname}/device")
-    found: list[tuple[bool, bool, bool, str]] = []
-    for name in sorted(sysfs.names("class/net")):
-        if name == pf_ifname or sysfs.read_quiet(f"class/net/{name}/phys_switch_id") != switch:
+    for ifname in sorted(sysfs.names("class/net")):
+        home = f"class/net/{ifname}"
+        if ifname == pf_ifname or sysfs.read_quiet(f"{home}/phys_switch_id") != switch:
             continue
-        text = sysfs.read_quiet(f"class/net/{name}/phys_port_name") or ""
-        port = parse_port_name(text)
-        if text == str(index):
-            return name
-        if port is None or port.flavour is not PortFlavour.VF or port.number != index:
-            continue
-        other_number = (
-            uplink is not None and uplink.flavour is PortFlavour.UPLINK and port.pf != uplink.pf
+        text = sysfs.read_quiet(f"{home}/phys_port_name") or ""
+        name = parse_port_name(text)
+        yield _SwitchPort(
+            ifname,
+            text,
+            name,
+            elsewhere=function is None or sysfs.link_name(f"{home}/device") != function,
+            other_number=name is not None
+            and uplink is not None
+            and uplink.flavour is PortFlavour.UPLINK
+            and name.pf != uplink.pf,
         )
-        elsewhere = function is None or sysfs.link_name(f"class/net/{name}/device") != function
-        if not (elsewhere and other_number):
-            found.append((port.controller is not None, elsewhere, other_number, name))
-    return min(found)[3] if found else None

@@ -181,7 +181,9 @@ def _wait(node: Node, address: str, expected: int) -> bool:
         found = here(node, address)
         return True if len(found) >= expected and _settled(node, found) else None
 
-    return node.udev.wait(arrived, _NETDEV_SECONDS) is not None
+    # A udevd that is not done with it by then is no reason to have another one made.
+    node.udev.wait(arrived, _NETDEV_SECONDS)
+    return _arrived(node, address, expected)
 
 
 def _settled(node: Node, found: tuple[Netdev, ...]) -> bool:

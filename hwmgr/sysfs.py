@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 
 from hwmgr.deadline import within
@@ -33,8 +34,11 @@ class Sysfs:
             raise SysfsError("read", full, error.errno or 0) from error
 
     def read_int(self, path: str) -> int | None:
-        """Return an attribute as a number; None when it is absent or not a number."""
-        return number(self.read(path))
+        """Return an attribute as a number; None when it is absent, refused or not a number.
+
+        A netdev that is on its way out refuses with EINVAL (net/core/net-sysfs.c).
+        """
+        return number(self.read_quiet(path))
 
     def read_quiet(self, path: str) -> str | None:
         """Return an attribute, None also where the driver refuses to tell (EOPNOTSUPP, EINVAL)."""
@@ -156,6 +160,8 @@ class Folder:
             raise SysfsError("list", f"{self._path}/{name}", error.errno or 0) from error
         try:
             return os.listdir(fd)
+        except FileNotFoundError:
+            return []
         finally:
             os.close(fd)
 
@@ -175,5 +181,10 @@ def _read(path: str, dir_fd: int | None) -> str | None:
         return None
     try:
         return os.read(fd, _LONGEST).decode("utf-8", "replace").rstrip("\n")
+    except OSError as error:
+        # The device went after its attribute had been opened (fs/kernfs/file.c): it is absent.
+        if error.errno == errno.ENODEV:
+            return None
+        raise
     finally:
         os.close(fd)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import socket
 import time
@@ -71,16 +72,23 @@ class KernelUdev:
         return answer
 
     def settled(self, ifindex: int) -> bool:
-        """See Udev.settled: udevd makes a netdev's database entry when its rules have run."""
-        if not os.path.exists(self._control):
+        """See Udev.settled: udevd makes a netdev's database entry when its rules have run.
+
+        By name, since libudev does not enumerate what has no entry yet.
+        """
+        if not self._udevd_heard():
             return True
         import pyudev
 
         try:
-            device = pyudev.Devices.from_interface_index(pyudev.Context(), ifindex)
-        except pyudev.DeviceNotFoundError:
-            return True
-        return bool(device.is_initialized)
+            name = socket.if_indextoname(ifindex)
+            device = pyudev.Devices.from_name(pyudev.Context(), "net", name)
+        except (OSError, pyudev.DeviceNotFoundError):
+            # Gone, or renamed just now: then there is another name to look at.
+            return not _is_there(ifindex)
+        # It is set before a renaming, and taken away when that has been processed (systemd 251+).
+        renaming = device.properties.get("ID_RENAMING") == "1"
+        return bool(device.is_initialized and not renaming) or not self._udevd_listens()
 
     def monitor(self) -> Monitor:
         """See Udev.monitor.
@@ -89,6 +97,11 @@ class KernelUdev:
         namespace.
         """
         return _LibudevMonitor("kernel", self._buffer_bytes)
+
+    def _udevd_listens(self) -> bool:
+        """Tell a udevd that is slow from one that died and left its socket behind."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+            return door.connect_ex(self._control) != errno.ECONNREFUSED
 
     def _udevd_heard(self) -> bool:
         """Tell whether udevd's events reach us: it sends them in its own network namespace."""
@@ -130,6 +143,10 @@ class _LibudevMonitor:
         """Take the pending error from the socket: pyudev's poll() raises for POLLERR, unread."""
         with socket.socket(fileno=os.dup(self._monitor.fileno())) as copy:
             copy.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+
+
+def _is_there(ifindex: int) -> bool:
+    return any(index == ifindex for index, _name in socket.if_nameindex())
 
 
 def _uevent(device: Any) -> Uevent:

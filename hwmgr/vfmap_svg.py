@@ -96,8 +96,6 @@ def _card(pf: MapPF, y: int, height: int) -> Iterable[str]:
     width = _WIDTH - 2 * _MARGIN
     yield f'<rect class="card" x="{_MARGIN}" y="{y}" width="{width}" height="{height}" rx="8"/>'
     facts = [pf.address, text_of(pf.driver), f"link {text_of(pf.link_state)}", facts_of(pf)]
-    if pf.eswitch_mode == "switchdev":
-        facts.append("switchdev")
     yield (
         f'<text x="{_MARGIN + 12}" y="{y + 22}"><tspan class="name">{_safe(text_of(pf.ifname))}'
         f'</tspan><tspan class="quiet" dx="10">{_safe("  ·  ".join(facts))}</tspan></text>'

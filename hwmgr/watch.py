@@ -43,7 +43,8 @@ _BATCH = 4096
 class Watcher:
     """The functions of a node from one moment on; ``pfs`` limits it to these PFs and their VFs.
 
-    Listening begins before the first look, so nothing falls between them.
+    Listening begins before the first look, so nothing falls between them. ``losses`` counts the
+    steps in which the kernel said that it had dropped events.
     """
 
     def __init__(
@@ -57,6 +58,7 @@ class Watcher:
         self._monitor = monitor
         self._pfs = None if pfs is None else frozenset(pfs)
         self._monotonic = monotonic
+        self.losses = 0
         self._stamps = self._read_stamps()
         self._looked_at = self._event_number()
         self._places: dict[PciAddress, tuple[PciAddress, int]] = {}
@@ -75,6 +77,7 @@ class Watcher:
         After a loss of events (ENOBUFS) the differences between before and now are returned.
         """
         uevents, lost = self._drain(timeout)
+        self.losses += lost
         stamps = self._read_stamps()
         whole = lost or self._monotonic() >= self._next_look
         if not uevents and stamps == self._stamps and not whole:

@@ -54,9 +54,10 @@ E810 = tuple(
         offset=8 + 127 * port,
         stride=1,
         numa_node=0,
-        switch_id=switch,
+        # The card's, made from its serial number, in whatever mode (ice_devlink_set_switch_id()).
+        switch_id="b49691fffe000001",
     )
-    for port, vfs, switch in ((0, 3, "b49691fffe000001"), (1, 1, None))
+    for port, vfs in ((0, 3), (1, 1))
 )
 IXGBE = tuple(
     Nic(
@@ -93,6 +94,7 @@ def wide_domain(folder: str) -> None:
 def e810_switchdev(folder: str) -> None:
     """One port in switchdev mode with a representor for each VF, the other in legacy mode."""
     sim = built(folder, *E810)
+    sim.tree.put(f"class/net/{E810[1].ifname}/phys_port_name", "p1")
     for index in range(3):
         shown = Shown(
             index=60 + index,

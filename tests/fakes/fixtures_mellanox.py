@@ -120,6 +120,9 @@ def cx4_infiniband(folder: str) -> None:
         guid = f"80:00:00:{number:02x}:fe:80:00:00:00:00:00:00:02:00:00:00:00:00:00:{number:02x}"
         sim.tree.put(f"class/net/{name}/address", guid)
         sim.tree.put(f"class/net/{name}/type", 32)
+        sim.tree.put(device_path(address, "class"), "0x020700")
+        shown = sim.read(device_path(address, "uevent")) or ""
+        sim.tree.put(device_path(address, "uevent"), shown.replace("=20000", "=20700"))
         _rdma(sim.tree, address, f"mlx5_{number}", number, link="InfiniBand")
 
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from hwmgr.cli_output import Column, Output, Screen, details, render, table, text_of
+from hwmgr.cli_text import cut_owner
 
 COLUMNS = (
     Column("ADDRESS", "address"),
@@ -101,6 +102,50 @@ def test_json_and_yaml_say_the_same() -> None:
     as_json = render([], [], Output.JSON, Screen(10), data)
     as_yaml = render([], [], Output.YAML, Screen(10), data)
     assert json.loads(as_json) == yaml.safe_load(as_yaml) == data
+
+
+WIDE_ROWS: list[dict[str, object]] = [
+    {"address": "0000:01:10.0", "state": "free", "owner": "部署/数据面板-7d9c5b net1", "mac": "a"},
+    {"address": "0000:01:10.2", "state": "leaked", "owner": "e\u0301te\u0301/pod net1", "mac": "b"},
+    {"address": "0000:01:10.4", "state": "free", "owner": None, "mac": "c"},
+]
+
+
+@pytest.mark.parametrize("width", [None, 60, 53, 49])
+def test_wide_characters_and_accents_keep_the_columns(width: int | None) -> None:
+    """Columns as a terminal counts them, which has two for each of 部署."""
+    rows = table(WIDE_ROWS, COLUMNS[:4], Screen(width)).splitlines()
+    assert {columns(row.rpartition("  ")[0]) for row in rows[1:3]} <= {columns(rows[0]) - 5}
+    assert width is None or max(map(columns, rows)) <= width
+
+
+def columns(text: str) -> int:
+    """How many columns a terminal uses, for the characters of these rows."""
+    return sum(0 if c == "\u0301" else 2 if c > "\u2fff" else 1 for c in text)
+
+
+@pytest.mark.parametrize(
+    ("width", "text"),
+    [
+        (70, "telco-user-plane/upf-worker-7d9c5b6f4d-x2x4z net1"),
+        (49, "telco-user-plane/upf-worker-7d9c5b6f4d-x2x4z net1"),
+        (48, "telco-user-pla…/upf-worker-7d9c5b6f4d-x2x4z net1"),
+        (34, "…/upf-worker-7d9c5b6f4d-x2x4z net1"),
+        (33, "upf-worker-7d9c5b6f4d-x2x4z"),
+        (27, "upf-worker-7d9c5b6f4d-x2x4z"),
+        (26, "upf-worker-7d…5b6f4d-x2x4z"),
+        (10, "upf-w…2x4z"),
+        (2, "u…"),
+    ],
+)
+def test_an_owner_keeps_the_name_of_the_pod(width: int, text: str) -> None:
+    owner = "telco-user-plane/upf-worker-7d9c5b6f4d-x2x4z net1"
+    assert cut_owner(owner, width, "…") == text
+
+
+def test_an_owner_without_a_pod_loses_its_end() -> None:
+    assert cut_owner("feedbeeffeedb net1", 10, "...") == "feedbee..."
+    assert cut_owner("ns/数据面板数据面板 net1", 9, "…") == "数据…面板"
 
 
 def test_details_nest() -> None:

@@ -63,11 +63,20 @@ def test_vf_list_at_80(node: Machine) -> None:
     assert (
         vf_list(node, 80)
         == """\
-ADDRESS        PF            VF  STATE      DRIVER           OWNER
-10000:10:02.0  enp16s0f0np0  0   allocated  iavf             telco-user-plane/u…
-10000:10:02.1  enp16s0f0np0  1   dirty      uio_pci_generic  -
-10000:10:02.2  enp16s0f0np0  2   free       iavf             -"""
+ADDRESS        PF            VF  STATE      OWNER
+10000:10:02.0  enp16s0f0np0  0   allocated  user-plane-functio…-7d9c5b6f4d-x2x4z
+10000:10:02.1  enp16s0f0np0  1   dirty      -
+10000:10:02.2  enp16s0f0np0  2   free       -"""
     )
+
+
+def test_vf_list_at_120(node: Machine) -> None:
+    """What is least asked for goes before the pod's name does: the VLAN is not shown."""
+    lines = vf_list(node, 120).splitlines()
+    assert lines[0].split() == [
+        "ADDRESS", "PF", "VF", "STATE", "DRIVER", "IFNAME", "OWNER", "MAC",
+    ]  # fmt: skip
+    assert lines[1].endswith("  user-plane-f…b6f4d-x2x4z  02:5a:00:00:00:00")
 
 
 def test_vf_list_at_200(node: Machine) -> None:
@@ -88,9 +97,9 @@ def test_vf_list_at_200(node: Machine) -> None:
 def test_vf_list_wide_at_200(node: Machine) -> None:
     text = vf_list(node, 200, Output.WIDE)
     assert max(map(len, text.splitlines())) <= 200
-    assert "telco-user-plane/user…" in text
-    assert "held by pod telco-use…" in text
-    assert "left over: driver uio…" in text
+    assert "  user-plane-fu…5b6f4d-x2x4z  " in text
+    assert "  held by pod telco" in text
+    assert "  left over: driver" in text
 
 
 def test_vf_list_piped_is_whole(node: Machine) -> None:

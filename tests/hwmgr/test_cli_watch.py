@@ -29,7 +29,7 @@ from hwmgr.cli_session import Session
 from hwmgr.driver import bind
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, Kind, PciAddress
-from hwmgr.uevents import Uevent
+from hwmgr.uevents import EventsLost, Uevent
 from hwmgr.watch import Watcher
 from tests.fakes.machine import Machine, build
 from tests.fakes.tree import Nic
@@ -38,10 +38,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hwmgr.deviceevents import DeviceEvent
+    from hwmgr.uevents import Monitor
 
 ROOT = Path(__file__).parents[2]
 VF = PciAddress("0000:01:10.2")
 HOME = f"/devices/pci0000:00/{VF}"
+TAKEN = "/devices/pci0000:00/0000:01:10.4"
 EVENT_KEYS = [
     "time", "event", "was", "source", "address", "pf", "pfAddress", "index", "driver", "ifname",
     "state", "owner", "mac", "vlan", "trust", "spoofchk", "numaNode", "iommuGroup", "numVfs",
@@ -67,15 +69,15 @@ def some_events(machine: Machine) -> tuple[Watcher, list[DeviceEvent]]:
     return watcher, events + watcher.step(0)
 
 
-def attach(machine: Machine) -> None:
+def attach(machine: Machine, pod_namespace: str = "default", pod_name: str = "web") -> None:
     request = AttachRequest(
         container_id="feedbeef" * 8,
         ifname="net1",
         netns_path=machine.namespace().path,
         kind=Kind.VF,
         device=PciAddress("0000:01:10.4"),
-        pod_namespace="default",
-        pod_name="web",
+        pod_namespace=pod_namespace,
+        pod_name=pod_name,
     )
     Manager(machine.node).attach(request)
 
@@ -130,19 +132,19 @@ class Scripted:
 class Udev:
     """Only the monitor of hwmgr.udev.Udev."""
 
-    def __init__(self, machine: Machine) -> None:
+    def __init__(self, machine: Machine, listening: Monitor) -> None:
         self.wait, self.settled = machine.udev.wait, machine.udev.settled
-        self.listening = Scripted(machine)
+        self.listening = listening
 
-    def monitor(self) -> Scripted:
+    def monitor(self) -> Monitor:
         return self.listening
 
 
-def run(machine: Machine, *words: str) -> tuple[int, str, str]:
+def run(machine: Machine, *words: str, monitor: Monitor | None = None) -> tuple[int, str, str]:
     from tests.fakes.machine import replace_node
 
     out, err = io.StringIO(), io.StringIO()
-    node = replace_node(machine.node, udev=Udev(machine))
+    node = replace_node(machine.node, udev=Udev(machine, monitor or Scripted(machine)))
     status = main(["watch", *words], Session(lambda _s, _d, _log: node, {}, out, err))
     return status, out.getvalue(), err.getvalue()
 
@@ -214,12 +216,29 @@ def test_the_screen_at_80_columns(busy: Machine) -> None:
   and 4 more
 
 LAST EVENTS
-22:13:20  unbind         0000:01:10.2  eth1 vf 1       no driver, was igbvf  (d…
-22:13:20  bind           0000:01:10.2  eth1 vf 1       vfio-pci  (dirty)
-22:13:20  attach         0000:01:10.4  eth1 vf 2       default/web net1  (alloc…
-22:13:21  numvfs         0000:01:00.0  eth1            0 VFs, was 7
-22:13:21  state          0000:01:10.4  eth1 vf 2       broken, was allocated  (…"""
+22:13:20  unbind         0000:01:10.2  eth1 vf 1  no driver, was igbvf  (dirty)
+22:13:20  bind           0000:01:10.2  eth1 vf 1  vfio-pci  (dirty)
+22:13:20  attach         0000:01:10.4  eth1 vf 2  default/web net1  (allocated)
+22:13:21  numvfs         0000:01:00.0  eth1       0 VFs, was 7
+22:13:21  state          0000:01:10.4  eth1 vf 2  broken, was allocated  (web)"""
     )
+
+
+def test_events_of_a_pod_with_a_long_name_at_80_columns(busy: Machine) -> None:
+    """The name of the pod is what is given up last."""
+    watcher = Watcher(busy.node, busy.udev.monitor())
+    attach(busy, "telco-user-plane", "user-plane-function-worker-7d9c5b6f4d-x2x4z")
+    busy.udev.listening.queue += [
+        Uevent("remove", "net", f"{TAKEN}/net/eth1v2", 1, ifname="eth1v2"),
+    ]
+    events = watcher.step(0)
+    lines = frame(watcher.functions, events, busy.udev.clock(), Screen(80), 20)
+    assert "allocated  igbvf   -       user-plane-fu…5b6f4d-x2x4z" in "\n".join(lines)
+    assert lines[-2:] == [
+        "22:13:20  attach         0000:01:10.4  eth1 vf 2  user-plane-func…9c5b6f4d-x2x4z",
+        "22:13:20  netdev-remove  0000:01:10.4  eth1 vf 2  eth1v2  (allocated, user…2x4z)",
+    ]
+    assert "telco-user-plane/user-plane-function-worker" in event_line(events[0])
 
 
 def test_the_screen_at_200_columns(busy: Machine) -> None:
@@ -327,6 +346,81 @@ def test_it_follows_the_size_of_the_terminal(machine: Machine) -> None:
         os.close(ours)
     assert child.returncode == 0
     assert [longest(narrow), longest(wide)] == [80, 120]
+    # Clearing behind a character in the last column would clear that character (xterm, console).
+    assert b"Ctrl-C ends\r" in narrow
+    assert b"none so far\x1b[K" in narrow
+
+
+def test_ctrl_z_gives_the_terminal_back_until_it_goes_on(machine: Machine) -> None:
+    ours, theirs = pty.openpty()
+    resize(ours, 24, 80)
+    with started(
+        env={**os.environ, **environment(machine), "TERM": "xterm"},
+        stdout=theirs,
+        # Else its process group would have nobody to wake it, and Ctrl-Z would do nothing.
+        process_group=0,
+    ) as child:
+        os.close(theirs)
+        read_until(ours, b"none so far")
+        child.send_signal(signal.SIGTSTP)
+        assert read_until(ours, b"\x1b[?1049l").endswith(b"\x1b[?1049l")
+        _, status = os.waitpid(child.pid, os.WUNTRACED)
+        assert os.WIFSTOPPED(status)
+        child.send_signal(signal.SIGCONT)
+        again = read_until(ours, b"none so far")
+        assert again.startswith(b"\x1b[?1049h")
+        child.send_signal(signal.SIGINT)
+        read_until(ours, b"\x1b[?1049l")
+        os.close(ours)
+    assert child.returncode == 0
+
+
+def test_it_ends_when_nobody_reads_it_any_more(machine: Machine) -> None:
+    """As with ``| head -1``, without another event."""
+    with started(
+        env={**os.environ, **environment(machine)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    ) as child:
+        assert child.stderr is not None
+        assert child.stdout is not None
+        child.stderr.readline()
+        child.stdout.close()
+        assert child.wait(timeout=30) == 1
+        assert child.stderr.read() == b""
+
+
+class Overrun:
+    """A monitor whose buffer was too small: a VF was rebound, and no event tells of it."""
+
+    def __init__(self, machine: Machine) -> None:
+        self.machine, self.done = machine, False
+
+    def next(self, timeout: float) -> Uevent | EventsLost | None:
+        if self.done:
+            return None
+        self.done = True
+        bind(self.machine.sim, VF, "vfio-pci")
+        return EventsLost()
+
+
+def test_lost_events_are_told(machine: Machine) -> None:
+    status, out, err = run(machine, "-o", "json", "--count", "2", monitor=Overrun(machine))
+    assert status == 0
+    assert [(e["event"], e["source"]) for e in map(json.loads, out.splitlines())] == [
+        ("bind", "look"), ("netdev-remove", "look"),
+    ]  # fmt: skip
+    assert err.splitlines()[1:] == [
+        "hwmgr: the kernel dropped events; what differs now has been told, as source 'look'"
+    ]
+
+
+def test_lost_events_are_told_on_the_screen(busy: Machine) -> None:
+    watcher = Watcher(busy.node, Overrun(busy))
+    watcher.step(0)
+    assert watcher.losses == 1
+    lines = frame(watcher.functions, [], 0, Screen(80), 24, "22:13:20  the kernel dropped events")
+    assert lines[1] == "22:13:20  the kernel dropped events"
 
 
 def resize(fd: int, lines: int, columns: int) -> None:

@@ -19,7 +19,7 @@ from hwmgr.model import AttachRequest, DpdkRequest, Kind, PciAddress, VFSettings
 from hwmgr.pci import find_vf
 from tests.fakes.devlink import FakeDevlink
 from tests.fakes.machine import Machine, build, replace_node
-from tests.fakes.tree import Nic
+from tests.fakes.tree import Nic, Shown
 
 if TYPE_CHECKING:
     from hwmgr.inventory import VFInfo
@@ -156,9 +156,26 @@ def test_devlink_knows_the_switch_and_sysfs_where_it_does_not_tell(machine: Mach
     devlink = FakeDevlink(machine.sim, PF)
     devlink.modes[PF] = "switchdev"
     (pf,) = pf_inventory(replace_node(machine.node, devlink=devlink))
-    assert pf.eswitch_mode == "switchdev"
+    assert (pf.eswitch_mode, pf.mode_told_by) == ("switchdev", "devlink")
     (pf,) = pf_inventory(replace_node(machine.node, devlink=Refusing()))
-    assert pf.eswitch_mode == "legacy"
+    assert (pf.eswitch_mode, pf.mode_told_by) == ("legacy", "sysfs")
+
+
+def test_a_switch_id_alone_is_no_switchdev_mode(tmp_path: Path) -> None:
+    """Ice and mlx5 show one in legacy mode too; representors are what tells."""
+    machine = build(str(tmp_path), Nic(vfs=1, switch_id="aa00"))
+
+    def told() -> list[tuple[str | None, str | None]]:
+        return [(info.eswitch_mode, info.mode_told_by) for info in pf_inventory(machine.node)]
+
+    assert told() == [("legacy", "sysfs")]
+    shown = Shown(60, "eth1r0", "02:00:00:00:01:00", switch_id="aa00", port_name="pf0vf0")
+    machine.sim.tree.show_netdev(PF, shown)
+    assert told() == [("switchdev", "sysfs")]
+    machine.sim.tree.hide_netdev(PF, "eth1r0")
+    machine.sim.write(f"bus/pci/devices/{PF}/sriov_numvfs", "0")
+    assert told() == [(None, "sysfs")]
+    machine.close()
 
 
 def test_one_question_to_the_kernel_for_all_vfs_of_a_pf(tmp_path: Path) -> None:

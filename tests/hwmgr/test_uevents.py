@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from hwmgr.pci import parse_address
 from hwmgr.udev import KernelUdev
 from hwmgr.uevents import Uevent, address_in
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HOME = "/devices/pci0000:00/0000:00:01.0/0000:01:10.0"
 
@@ -40,6 +45,23 @@ def test_a_rename_has_the_old_name() -> None:
 
 def test_without_udevd_every_netdev_is_settled() -> None:
     assert KernelUdev(control="/nonexistent").settled(1)
+
+
+def test_a_udevd_that_died_is_not_waited_for(tmp_path: Path) -> None:
+    """It leaves its socket behind, which nobody listens to."""
+    control = str(tmp_path / "control")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(control)
+        listening.listen()
+    assert KernelUdev(control=control).settled(1)
+
+
+def test_a_netdev_that_is_gone_is_settled(tmp_path: Path) -> None:
+    control = str(tmp_path / "control")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as listening:
+        listening.bind(control)
+        listening.listen()
+        assert KernelUdev(control=control).settled(2**30)
 
 
 def test_a_wait_looks_first_and_ends_in_time() -> None:

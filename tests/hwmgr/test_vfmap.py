@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hwmgr import vfmap, vfmap_svg
+from hwmgr import vfmap, vfmap_svg, vfmap_text
 from hwmgr.cli import main
 from hwmgr.cli_output import Screen
 from hwmgr.cli_session import Session
 from hwmgr.inventory import inventory, pf_inventory
-from hwmgr.model import VFState
+from hwmgr.manager import Manager
+from hwmgr.model import AttachRequest, Kind, PciAddress, VFState
 from hwmgr.vfmap import Cell, MapNode, MapPF, VFMap
 from tests.fakes.machine import build
 from tests.fakes.tree import Nic
@@ -57,7 +58,7 @@ def mixed() -> VFMap:
 
 def test_at_80_columns() -> None:
     assert (
-        vfmap.render(mixed(), Screen(80))
+        vfmap_text.render(mixed(), Screen(80))
         == """\
 NUMA node 0
   enp59s0f0  0000:3b:00.0  i40e  up  40 of 64 VFs on iavf, 31 free
@@ -75,7 +76,7 @@ after the state: v vfio-pci   u igb_uio   g uio_pci_generic   - no driver"""
 
 
 def test_in_ascii_on_a_narrow_screen() -> None:
-    text = vfmap.render(mixed(), Screen(36, unicode=False))
+    text = vfmap_text.render(mixed(), Screen(36, unicode=False))
     assert text.isascii()
     assert text.splitlines()[1:7] == [
         "  enp59s0f0  0000:3b:00.0  i40e  ...",
@@ -89,7 +90,9 @@ def test_in_ascii_on_a_narrow_screen() -> None:
 
 def test_at_200_columns_a_pf_of_64_is_one_row() -> None:
     whole = VFMap((MapNode(0, (pf(*(cell(i) for i in range(64))),)),))
-    rows = [n for n in vfmap.render(whole, Screen(200)).splitlines() if re.match(r" +\d+  ·", n)]
+    rows = [
+        n for n in vfmap_text.render(whole, Screen(200)).splitlines() if re.match(r" +\d+  ·", n)
+    ]
     assert len(rows) == 1
     assert rows[0].count("·") == 64
 
@@ -97,22 +100,68 @@ def test_at_200_columns_a_pf_of_64_is_one_row() -> None:
 @pytest.mark.parametrize("width", [80, 120, 160, 200])
 def test_a_thousand_vfs_fit(width: int) -> None:
     pfs = tuple(pf(*(cell(i) for i in range(64)), address=f"0000:{n:02x}:00.0") for n in range(16))
-    text = vfmap.render(VFMap((MapNode(0, pfs[:8]), MapNode(1, pfs[8:]))), Screen(width))
+    text = vfmap_text.render(VFMap((MapNode(0, pfs[:8]), MapNode(1, pfs[8:]))), Screen(width))
     lines = text.splitlines()
     assert max(map(len, lines)) <= width
     assert len(lines) <= 16 * 3 + 6
 
 
+@pytest.mark.parametrize("width", range(36, 81, 4))
+def test_the_legend_keeps_to_the_screen(width: int) -> None:
+    many = tuple(cell(n, state) for n, state in enumerate(STATES * 200))
+    drivers = [cell(0, driver=d) for d in ("vfio-pci", "igb_uio", "uio_pci_generic", None)]
+    shown = VFMap((MapNode(0, (pf(*many, *drivers),)),))
+    for screen in (Screen(width), Screen(width, colour=True)):
+        lines = re.sub(r"\x1b\[[\d;]*m", "", vfmap_text.render(shown, screen)).splitlines()
+        legend = lines[lines.index("") + 1 :]
+        assert max(map(len, lines)) <= width
+        assert " ".join(" ".join(legend).split()) == (
+            "· 204 free A 200 allocated L 200 leaked D 200 dirty F 200 foreign B 200 broken "
+            "after the state: v vfio-pci u igb_uio g uio_pci_generic - no driver"
+        )
+
+
+def test_switchdev_mode_is_said() -> None:
+    one = MapPF("0000:5e:00.0", "enp94s0f0np0", "mlx5_core", 8, "up", "switchdev", (cell(0),))
+    none = MapPF("0000:5e:00.1", "网卡", "mlx5_core", 8, "up", "switchdev", ())
+    text = vfmap_text.render(VFMap((MapNode(0, (one, none)),)), Screen(100))
+    assert text.splitlines()[1:4] == [
+        "  enp94s0f0np0  0000:5e:00.0  mlx5_core  up  1 of 8 VFs on iavf, 1 free, switchdev",
+        "    0  ·",
+        "  网卡          0000:5e:00.1  mlx5_core  up  no VFs of 8, switchdev",
+    ]
+
+
+def test_a_pf_that_is_gone_has_the_records_of_its_vfs(two_nodes: Machine) -> None:
+    """Nothing that `vf list` shows is missing on the map."""
+    attach(two_nodes, "0000:02:10.0")
+    two_nodes.sim.write("bus/pci/devices/0000:02:00.0/sriov_numvfs", "0")
+    two_nodes.sim.tree.remove_function("0000:02:00.0")
+    vfs = inventory(two_nodes.node)
+    found = vfmap.build(pf_inventory(two_nodes.node, vfs), vfs)
+    assert len(found.cells) == len(vfs) == 8
+    text = vfmap_text.render(found, Screen(80))
+    assert "  eth2  0000:02:00.0  -  -  no such PF, records of 1 VFs\n    0  B-" in text
+    ET.fromstring(vfmap_svg.render(found, "t", "s"))
+
+
+def attach(machine: Machine, address: str) -> None:
+    request = AttachRequest(
+        "feedbeef" * 8, "net1", machine.namespace().path, Kind.VF, PciAddress(address)
+    )
+    Manager(machine.node).attach(request)
+
+
 def test_colour_only_adds() -> None:
-    plain = vfmap.render(mixed(), Screen(80))
-    coloured = vfmap.render(mixed(), Screen(80, colour=True))
+    plain = vfmap_text.render(mixed(), Screen(80))
+    coloured = vfmap_text.render(mixed(), Screen(80, colour=True))
     assert re.sub(r"\x1b\[[\d;]*m", "", coloured) == plain
     assert "\x1b[7;31mL" in coloured
     assert "\x1b[32m·" in coloured
 
 
 def test_a_node_without_pfs() -> None:
-    assert vfmap.render(VFMap(()), Screen(80)) == "no PF with SR-IOV on this node"
+    assert vfmap_text.render(VFMap(()), Screen(80)) == "no PF with SR-IOV on this node"
     assert "no PF with SR-IOV" in vfmap_svg.render(VFMap(()), "t", "s")
 
 
@@ -210,5 +259,5 @@ def test_every_fixture_has_a_map(two_nodes: Machine, fixture: str) -> None:
     vfs = inventory(node)
     found = vfmap.build(pf_inventory(node, vfs), vfs)
     assert len(found.cells) == len(vfs)
-    assert max(map(len, vfmap.render(found, Screen(80)).splitlines())) <= 80
+    assert max(map(len, vfmap_text.render(found, Screen(80)).splitlines())) <= 80
     ET.fromstring(vfmap_svg.render(found, "t", "s"))

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hwmgr import driver
 from hwmgr.deviceevents import EventKind, Source
+from hwmgr.inventory import pf_inventory
+from hwmgr.sysfs import Sysfs
 from hwmgr.udev import KernelUdev
 from hwmgr.watch import Watcher
 from tests.lab import forked
@@ -119,6 +124,53 @@ def test_a_netdev_is_renamed(watching: Watching) -> None:
         subprocess.run(["ip", "link", "property", "del", "dev", "watched0", "altname", name])
         subprocess.run(["ip", "link", "set", "watched0", "name", name], check=True)
     assert watching.until("rename", vf)[-1]["ifname"] == name
+
+
+def test_udevd_is_waited_for_until_it_has_renamed_a_netdev(stopped_udevd: int) -> None:
+    """A slow udevd: the driver is there, the netdev has the kernel's name, and keeps it a while."""
+    vf = vfs_of(PFS[0])[2]
+    udev = KernelUdev()
+    subprocess.run(["modprobe", "vfio-pci"], check=True)
+    known = {name: socket.if_nametoindex(name) for name in os.listdir(f"{DEVICES}/{vf}/net")}
+    ((name, before),) = known.items()
+    assert udev.settled(before)
+    driver.bind(Sysfs(), vf, "vfio-pci")
+    driver.bind(Sysfs(), vf, "igbvf")
+    index = socket.if_nametoindex(netdev_of(vf))
+    assert index != before
+    assert not udev.settled(index)
+    os.kill(stopped_udevd, signal.SIGCONT)
+    assert udev.wait(lambda: udev.settled(index) or None, SECONDS)
+    assert netdev_of(vf) == name
+
+
+@pytest.fixture
+def stopped_udevd() -> Iterator[int]:
+    found = subprocess.run(["pgrep", "-o", "udevd"], check=True, capture_output=True, text=True)
+    pid = int(found.stdout)
+    settle()
+    os.kill(pid, signal.SIGSTOP)
+    yield pid
+    os.kill(pid, signal.SIGCONT)
+    settle()
+
+
+def test_a_device_that_goes_while_it_is_read_is_none(watching: Watching) -> None:
+    """Lists are made all the time while VFs come and go; none of them fails."""
+    pf = PFS[1]
+    churn = (
+        f"for n in 1 2 3 4 5 6; do echo 0 > {DEVICES}/{pf}/sriov_numvfs;"
+        f" echo 7 > {DEVICES}/{pf}/sriov_numvfs; done"
+    )
+    node, lists = forked.node(), 0
+    with subprocess.Popen(["sh", "-c", churn]) as child:
+        while child.poll() is None:
+            assert {info.pf.address for info in pf_inventory(node)} == set(PFS)
+            lists += 1
+    assert child.returncode == 0
+    assert lists > 6
+    watching.until("numvfs", pf)
+    settle()
 
 
 def test_vfs_are_destroyed_and_made(watching: Watching) -> None:
