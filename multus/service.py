@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -90,7 +91,7 @@ class Service:
             if client.gone and may_drop:
                 raise _Gone
 
-        caller = Caller(notes, lambda: client.gone)
+        caller = Caller(notes, lambda: client.gone, os.urandom(8).hex())
         client.when_gone(drop)
         try:
             async with self._turn(job):

@@ -41,9 +41,14 @@ class FakeWorkshop:
     def hold(self, container_id: str) -> threading.Event:
         return self.held.setdefault(container_id, threading.Event())
 
-    def run(self, call: Call, caller: Caller, wish: Any = None) -> tuple[int, bytes, bytes]:
+    def run(
+        self, call: Call, caller: Caller, wish: Any = None, *, take_back: bool = False
+    ) -> tuple[int, bytes, bytes]:
         self.wishes.append(wish)
         verb, container = call.env["CNI_COMMAND"], call.env.get("CNI_CONTAINERID", "")
+        if take_back:
+            assert verb == "DEL"
+            verb = "undo"
         self.began.append(f"{verb} {container}")
         self.callers.append(caller)
         if self.error is not None:

@@ -181,7 +181,7 @@ def test_an_add_at_work_learns_that_its_caller_is_gone() -> None:
             client.close()
             await f.true(f.workshop.callers[0].gone)
             held.set()
-            await f.until("DEL c1")
+            await f.until("undo c1")
             await f.true(lambda: any("undone" in line for line in f.lines))
 
     run(test)
@@ -198,7 +198,7 @@ def test_an_undo_comes_before_what_waits_for_the_container() -> None:
             await f.true(f.workshop.callers[0].gone)
             held.set()
             assert (await follower.answer()).status == 0
-            assert f.workshop.began == ["ADD c1", "DEL c1", "CHECK c1"]
+            assert f.workshop.began == ["ADD c1", "undo c1", "CHECK c1"]
 
     run(test)
 
@@ -229,7 +229,7 @@ def test_an_answer_that_is_not_read_undoes_the_add() -> None:
             await lies_there.wait()
             loop.remove_reader(client.sock)
             client.close()
-            await f.until("DEL c1")
+            await f.until("undo c1")
             await f.true(lambda: any("undone" in line for line in f.lines))
 
     run(test)
@@ -238,7 +238,7 @@ def test_an_answer_that_is_not_read_undoes_the_add() -> None:
 def test_an_undo_that_fails_is_left_to_del_and_gc() -> None:
     async def test() -> None:
         async with front() as f:
-            f.workshop.answers["DEL"] = (1, b'{"code": 999, "msg": "held"}', b"")
+            f.workshop.answers["undo"] = (1, b'{"code": 999, "msg": "held"}', b"")
             held = f.workshop.hold("c1")
             client = await f.call("ADD")
             await f.until("ADD c1")
