@@ -322,6 +322,26 @@ def answer_lies_there(sock: socket.socket) -> None:
     assert sock.recv(1, socket.MSG_PEEK)
 
 
+def test_a_del_gets_on_while_every_add_hangs(node: Node) -> None:
+    daemon = RunningDaemon(node, "  workers: 2\n", section="daemon")
+    others = {"delegates": [{"name": "lst", "cniVersion": "1.1.0", "type": "leasea"}]}
+    with ExitStack() as stack:
+        stack.callback(daemon.close)
+        daemon.start()
+        assert daemon.call("ADD", conf(node)).rc == 0
+        node.tell("leasea", "hang")
+        for name in ("c2", "c3", "c4"):
+            stack.enter_context(daemon.begin("ADD", others, container_id=name, ifname="net7"))
+        eventually(lambda: len(list(node.leases.glob("leasea-c[234]-net7"))) == 2)
+        eventually(lambda: b"multus_calls_waiting 1" in daemon.http("GET", "/metrics").body)
+        assert daemon.call("STATUS", {"cniVersion": "1.1.0", **others}).rc == 0
+        assert daemon.call("DEL", conf(node)).rc == 0
+        assert set(node.links(node.pod)) == {"lo"}
+        metrics = daemon.http("GET", "/metrics").body
+        assert b"multus_workers_busy 2" in metrics
+        assert b"multus_calls_waiting 1" in metrics
+
+
 def test_one_daemon_a_socket(node: Node, daemon: RunningDaemon) -> None:
     other = RunningDaemon(node)
     done = other.run_to_end()

@@ -137,8 +137,9 @@ class Client:
 
 
 @asynccontextmanager
-async def front(workers: int = 4) -> AsyncIterator[Front]:
-    workshop, dispatcher, metrics = FakeWorkshop(), Dispatcher(workers), Metrics()
+async def front(workers: int = 4, reserved: int = 0) -> AsyncIterator[Front]:
+    workshop, metrics = FakeWorkshop(), Metrics()
+    dispatcher = Dispatcher(workers + reserved, reserved)
     lines: list[str] = []
     log = CallLog(lambda _severity, text: lines.append(text), lambda: "now")
     service = Service(dispatcher, log, metrics, SystemClock())
