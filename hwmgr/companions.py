@@ -22,7 +22,8 @@ def with_paths(record: Record, state_root: str, request: AttachRequest) -> Recor
         path = seedstate.path(root, inode, request.container_id, if0name, request.ifname)
     else:
         path = sriovcni_state.path(state_root, request.container_id, request.ifname)
-    return replace(record, saved_files=(path,), note=dict(request.saved_conf))
+    note = {**request.saved_conf, **request.note}
+    return replace(record, saved_files=(path,), note=note)
 
 
 def write(record: Record, request: AttachRequest) -> None:

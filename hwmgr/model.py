@@ -233,7 +233,8 @@ class AttachRequest:
 
     ``mtu`` in bytes; ``whole_pf`` takes the PF itself (always so for Kind.PF). ``seed_style`` saves
     a companion file in the form of 2018 instead of sriov-cni's, in ``saved_dir`` if given;
-    ``saved_conf`` is the configuration that goes into it and into the record's note.
+    ``saved_conf`` is the configuration that goes into it and into the record's note, ``note`` what
+    goes into that beside it.
     """
 
     container_id: str
@@ -255,6 +256,7 @@ class AttachRequest:
     seed_style: bool = False
     saved_dir: str | None = None
     saved_conf: dict[str, object] = field(default_factory=dict)
+    note: dict[str, object] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ _KNOWN = (
     "state_dir",
     "time_limits",
 )
-_LIMITS = ("add", "delegate", "api_request", "api")
+_LIMITS = ("add", "delegate", "api_request", "api", "credentials")
 _MISSING_DEVICE = ("fail", "ignore")
 # kubelet ends a call after two minutes; the answer must be there before.
 _LONGEST_SECONDS = 115.0
@@ -69,6 +69,7 @@ class NodeConfig:
     delegate_seconds: float = 60.0
     api_request_seconds: float | None = None
     api_seconds: float | None = None
+    credentials_seconds: float = 10.0
     missing_device: str = "fail"
     allowed_dirs: tuple[str, ...] = ("/var/lib/cni",)
     log_target: str = "syslog"

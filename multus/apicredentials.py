@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 import weakref
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from multus.kubeconfig import Access
+
+
+_UNAUTHORIZED = 401
 
 
 class Credentials:
@@ -41,6 +45,10 @@ class Credentials:
 
     def headers(self, path: str) -> dict[str, str]:
         """Return what proves who we are. Raises ApiForbiddenError for the request of ``path``."""
+        expires = self._access.expires
+        if expires is not None and time.time() >= expires:
+            # The server would say the same; see multus.renewal.
+            raise ApiForbiddenError(path, "the credentials have expired", _UNAUTHORIZED)
         token = self._token(path)
         if token is not None:
             # http.client would quote what it refuses, and the token with it.

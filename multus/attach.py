@@ -91,7 +91,7 @@ def _record(session: Session, items: list[Attachment], netns: NetnsIdentity) -> 
         netns=netns,
         since=session.doors.clock.now(),
         phase=Phase.ADDING,
-        steps=tuple(Step(item) for item in items),
+        steps=tuple(Step(item, call_id=session.doors.call_id) for item in items),
     )
 
 

@@ -29,6 +29,10 @@ class KubeconfigError(Exception):
         self.message = message
 
 
+class CredentialsError(KubeconfigError):
+    """What a kubeconfig has its credentials from gave none; it may the next time."""
+
+
 class ApiUnreachableError(ApiError):
     """No whole answer: refused, reset, too slow, cut off."""
 

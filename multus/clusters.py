@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import OrderedDict
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -17,7 +18,8 @@ from multus import kubeconfig as kubeconfigs
 from multus.apiworkers import Workers
 from multus.cachedcluster import CachedCluster, Caches, Reads
 from multus.cluster import ApiLimits
-from multus.k8sclient import KEPT_CONNECTIONS, SERVICE_ACCOUNT, connect
+from multus.clusterapi import CredentialsError
+from multus.k8sclient import CREDENTIALS_SECONDS, KEPT_CONNECTIONS, SERVICE_ACCOUNT, connect
 from multus.later import Later, LaterFacts
 from multus.renewal import RenewedApi
 from multus.watch import WatchLimits
@@ -77,17 +79,20 @@ class Clusters:
         limits: ApiLimits | None = None,
         watch_limits: WatchLimits | None = None,
         service_account: str = SERVICE_ACCOUNT,
+        credentials_seconds: float = CREDENTIALS_SECONDS,
     ) -> None:
         self._env, self._clock = env, clock
         self._limits = limits or ApiLimits()
         self._watch_limits = watch_limits or WatchLimits()
         self._service_account = service_account
+        self._credentials_seconds = credentials_seconds
         self._node = node_name or env.get(NODE_NAME, "")
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, tuple[Identity, WatchedServer]] = OrderedDict()
         self._workers = Workers(KEPT_CONNECTIONS)
         self._reads = Reads()
         self._later = Later(_MOST_EVENTS, "multus-events")
+        self._opening: dict[str, Future[WatchedServer | None]] = {}
         self._closed = False
 
     def connect(self, kubeconfig: str, deadline: float) -> Cluster | None:
@@ -97,8 +102,7 @@ class Clusters:
         """
         if not kubeconfig and not self._env.get("KUBERNETES_SERVICE_HOST"):
             return None
-        with self._lock:
-            server = self._server(kubeconfig)
+        server = self._server(kubeconfig, deadline)
         if server is None:
             return None
         caches = Caches(server.pods, server.definitions, self._reads, self._seen, self._later.post)
@@ -129,27 +133,70 @@ class Clusters:
         self._workers.close()
         return all(ended)
 
-    def _server(self, kubeconfig: str) -> WatchedServer | None:
-        """Return the server that is kept, or a new one; the lock is held."""
-        known = self._kept.get(kubeconfig)
-        if known is not None:
-            identity, server = known
-            if identity == _identity(server.files):
-                self._kept.move_to_end(kubeconfig)
+    def _server(self, kubeconfig: str, deadline: float) -> WatchedServer | None:
+        """Return the server that is kept, or a new one.
+
+        It is opened by the first who wants it, with no lock held: a program that is asked for
+        credentials may take its time. Who wants the same one meanwhile gets what that one gets.
+        """
+        with self._lock:
+            server = self._still_good(kubeconfig)
+            if server is not None:
                 return server
-            # Nothing of it may be used, even if the new one cannot be read.
-            del self._kept[kubeconfig]
-            server.close()
-        made = self._open(kubeconfig)
-        if made is None:
+            opening = self._opening.get(kubeconfig)
+            first = opening is None
+            if opening is None:
+                opening = self._opening[kubeconfig] = Future()
+        if not first:
+            return self._of_another(opening, kubeconfig, deadline)
+        try:
+            made = self._open(kubeconfig)
+            server = None if made is None else self._kept_from_now_on(kubeconfig, *made)
+        except BaseException as error:
+            self._opened(kubeconfig)
+            opening.set_exception(error)
+            raise
+        self._opened(kubeconfig)
+        opening.set_result(server)
+        return server
+
+    def _opened(self, kubeconfig: str) -> None:
+        with self._lock:
+            del self._opening[kubeconfig]
+
+    def _of_another(
+        self, opening: Future[WatchedServer | None], kubeconfig: str, deadline: float
+    ) -> WatchedServer | None:
+        try:
+            return opening.result(max(deadline - self._clock.monotonic(), 0.0))
+        except TimeoutError:
+            message = "its credentials are still being asked for by another call"
+            raise CredentialsError(kubeconfig, message) from None
+
+    def _still_good(self, kubeconfig: str) -> WatchedServer | None:
+        """Return the server that is kept, if its files are the same; the lock is held."""
+        known = self._kept.get(kubeconfig)
+        if known is None:
             return None
-        identity, server = made
-        if not self._closed:
-            server.watch(self._node)
-            self._kept[kubeconfig] = (identity, server)
-            if len(self._kept) > _MOST_KUBECONFIGS:
-                _, (_, oldest) = self._kept.popitem(last=False)
-                oldest.close()
+        identity, server = known
+        if identity == _identity(server.files):
+            self._kept.move_to_end(kubeconfig)
+            return server
+        # Nothing of it may be used, even if the new one cannot be read.
+        del self._kept[kubeconfig]
+        server.close()
+        return None
+
+    def _kept_from_now_on(
+        self, kubeconfig: str, identity: Identity, server: WatchedServer
+    ) -> WatchedServer:
+        with self._lock:
+            if not self._closed:
+                server.watch(self._node)
+                self._kept[kubeconfig] = (identity, server)
+                if len(self._kept) > _MOST_KUBECONFIGS:
+                    _, (_, oldest) = self._kept.popitem(last=False)
+                    oldest.close()
         return server
 
     def _open(self, kubeconfig: str) -> tuple[Identity, WatchedServer] | None:
@@ -176,6 +223,7 @@ class Clusters:
             self._env,
             service_account=self._service_account,
             workers=self._workers,
+            credentials_seconds=self._credentials_seconds,
         )
 
     def _seen(self, node: str) -> None:
@@ -196,7 +244,13 @@ def clusters_of(env: Mapping[str, str], clock: Clock, config: NodeConfig, node: 
         request=config.api_request_seconds or usual.request,
         whole=config.api_seconds or usual.whole,
     )
-    return Clusters(env, clock, node_name=node, limits=limits)
+    return Clusters(
+        env,
+        clock,
+        node_name=node,
+        limits=limits,
+        credentials_seconds=config.credentials_seconds,
+    )
 
 
 def _identity(files: tuple[str, ...]) -> Identity:

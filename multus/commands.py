@@ -79,6 +79,17 @@ class Engine:
             self._delete(session)
             self._doors.left.forget_held("multus", args.container_id, args.ifname)
 
+    def take_back(self, args: CmdArgs) -> None:
+        """See skel.Commands. What was plugged in beside it meanwhile goes with it."""
+        session = self._begin_delete(args)
+        with session.locked(args.container_id):
+            record = session.intents.load(args.container_id)
+            if record is None or not record.made_by(self._doors.call_id):
+                session.log.did(f"ADD {args.container_id}: what it attached is gone already")
+                return
+            self._delete(session)
+            self._doors.left.forget_held("multus", args.container_id, args.ifname)
+
     def delete_held(self, args: CmdArgs) -> None:
         """See spooled.Deleter."""
         try:

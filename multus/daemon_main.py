@@ -48,6 +48,8 @@ _USUAL_SOCKET = "multus.sock"
 # make all of them slow and large.
 _FEWEST_WORKERS = 8
 _WORKERS_A_CORE = 4
+# A GC and a STATUS may hang, too; two are then left for DELs.
+_RESERVED_WORKERS = 4
 # Three descriptors for each plugin, one for each client: beyond what is common as the soft limit.
 _DESCRIPTORS = 65536
 
@@ -102,7 +104,7 @@ async def serve(
     """Serve a node until a signal comes; tells whether all calls were done in time."""
     _raise_descriptor_limit()
     clock, metrics, log = SystemClock(), Metrics(), _log(config, file)
-    dispatcher = Dispatcher(_workers(config, file))
+    dispatcher = Dispatcher(_workers(config, file) + _RESERVED_WORKERS, _RESERVED_WORKERS)
     clusters = clusters_of(env, clock, config, config.daemon.node_name)
     workshop = Workshop(
         node,

@@ -62,10 +62,14 @@ _USUAL_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who made a call: whether they still wait for it, and what is said meanwhile."""
+    """Who made a call: whether they still wait for it, and what is said meanwhile.
+
+    ``call_id`` is in the record of what the call attaches.
+    """
 
     notes: Notes
     gone: Callable[[], bool]
+    call_id: str = ""
 
 
 class Workshop:
@@ -98,10 +102,13 @@ class Workshop:
         self._namespaces, self._routes = KernelNamespaces(), KernelRoutes()
         self._device_info = DeviceInfo()
 
-    def run(self, call: Call, caller: Caller, wish: Json | None = None) -> tuple[int, bytes, bytes]:
+    def run(
+        self, call: Call, caller: Caller, wish: Json | None = None, *, take_back: bool = False
+    ) -> tuple[int, bytes, bytes]:
         """Run a call; returns exit status, standard output and standard error.
 
-        With a ``wish`` its input is one delegate's configuration, see multus.single.
+        With a ``wish`` its input is one delegate's configuration, see multus.single. For
+        ``take_back`` see skel.serve.
         """
         env = inherited(call.env)
         stdout, stderr = io.StringIO(), io.StringIO()
@@ -110,11 +117,13 @@ class Workshop:
         def commands() -> Commands:
             if wish is not None:
                 return Single(self.doors(env, stderr, caller), wish, self._file.keys or {})
-            return self._commands(call.program, env, stderr, caller)
+            if call.program == "multus":
+                return Engine(self.doors(env, stderr, caller))
+            return self._sriov_commands(env, self._limits, caller.call_id)
 
         process = Process(env, io.BytesIO(stdin), stdout, stderr)
         try:
-            status = serve(process, commands, caller.notes.complain)
+            status = serve(process, commands, caller.notes.complain, take_back=take_back)
         except SystemExit as error:
             self._die(str(error))
         return status, _bytes(stdout), _bytes(stderr)
@@ -146,6 +155,7 @@ class Workshop:
             open_log=open_log,
             checkpoint=checkpoint,
             limits=self._limits,
+            call_id=caller.call_id,
         )
 
     def _stdin(self, call: Call) -> bytes:
@@ -156,15 +166,11 @@ class Workshop:
         except FieldError:
             return call.stdin  # the engine says what is wrong with it, in the words of CNI
 
-    def _commands(
-        self, program: str, env: Mapping[str, str], stderr: io.StringIO, caller: Caller
-    ) -> Commands:
-        if program == "multus":
-            return Engine(self.doors(env, stderr, caller))
-        return self._sriov_commands(env, self._limits)
-
-    def _sriov_commands(self, env: Mapping[str, str], limits: Limits) -> SriovCommands:
-        plugin = plugin_on(self.node, self._runner, self._env(env), self._config.allowed_dirs)
+    def _sriov_commands(
+        self, env: Mapping[str, str], limits: Limits, call_id: str = ""
+    ) -> SriovCommands:
+        allowed = self._config.allowed_dirs
+        plugin = plugin_on(self.node, self._runner, self._env(env), allowed, call_id)
         locks = Locks(self.node.state)
         return SriovCommands(plugin, locks, limits, self.left, env.get(LOCK_HELD))
 

@@ -106,7 +106,7 @@ class Desk:
             return Answer(*self._workshop.run(call, caller, wish))
 
         def undo(caller: Caller) -> Answer:
-            return Answer(*self._workshop.run(taken_back(call), caller, wish))
+            return Answer(*self._workshop.run(taken_back(call), caller, wish, take_back=True))
 
         return Job(call, run, undo)
 

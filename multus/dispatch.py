@@ -67,12 +67,15 @@ class Dispatcher:
     A call that waits for its container occupies no worker. A nested call, made by a plugin on
     behalf of a call that is at work, has its own thread at once: its outer call waits for it, so
     neither may it wait for that one nor for a worker.
+
+    Of all ``workers`` so many are ``reserved`` for tasks that must get on while the others hang.
     """
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, reserved: int = 0) -> None:
         self.workers = workers
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="call")
         self._gate = Gate(workers)
+        self._unreserved = Gate(workers - reserved)
         self._containers: dict[str, Gate] = {}
         self._in_line = 0
         self._busy = 0
@@ -80,7 +83,7 @@ class Dispatcher:
     @property
     def waiting(self) -> int:
         """How many calls wait for their container or for a worker."""
-        return self._in_line + self._gate.waiting
+        return self._in_line + self._unreserved.waiting + self._gate.waiting
 
     @property
     def busy(self) -> int:
@@ -109,8 +112,22 @@ class Dispatcher:
             if line.unused and self._containers.get(container_id) is line:
                 del self._containers[container_id]
 
-    async def work(self, task: Callable[[], T], begins: Callable[[], None]) -> T:
-        """Have a worker do a task; ``begins`` hears when there is one, and may still raise."""
+    async def work(
+        self, task: Callable[[], T], begins: Callable[[], None], *, reserved: bool = False
+    ) -> T:
+        """Have a worker do a task; ``begins`` hears when there is one, and may still raise.
+
+        With ``reserved`` it may be any worker.
+        """
+        if reserved:
+            return await self._by_any(task, begins)
+        await self._unreserved.enter()
+        try:
+            return await self._by_any(task, begins)
+        finally:
+            self._unreserved.leave()
+
+    async def _by_any(self, task: Callable[[], T], begins: Callable[[], None]) -> T:
         await self._gate.enter()
         self._busy += 1
         try:

@@ -32,7 +32,7 @@ class Doors:
     clock; None when there is no cluster. ``devices``
     are those that kubelet gave to a pod, ``orphans`` plugins whose call was killed, ``left`` the
     DELs that a shim left for later. ``checkpoint`` hears the name of every durable step; tests end
-    the process there.
+    the process there. ``call_id`` is this call's own, "" where nobody will ask what it made.
     """
 
     state: StateDir
@@ -50,3 +50,4 @@ class Doors:
     open_log: Callable[[LogConfig], Log]
     checkpoint: Callable[[str], None]
     limits: Limits
+    call_id: str = ""

@@ -43,11 +43,15 @@ def sriov_plugin(
 
 
 def plugin_on(
-    node: Node, runner: Runner, env: Mapping[str, str], allowed_dirs: Sequence[str]
+    node: Node,
+    runner: Runner,
+    env: Mapping[str, str],
+    allowed_dirs: Sequence[str],
+    call_id: str = "",
 ) -> SriovPlugin:
     """Return the delegate on a given node, with IPAM plugins run by ``runner``."""
     plugins = ExecPlugin(runner, env, SystemClock())
-    return SriovPlugin(node, plugins, lambda path: is_below(path, allowed_dirs))
+    return SriovPlugin(node, plugins, lambda path: is_below(path, allowed_dirs), call_id)
 
 
 def is_below(path: str, folders: Sequence[str]) -> bool:

@@ -41,11 +41,15 @@ class StepState(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One delegate of a container; ``failed_at`` is which of its plugins reported a failure."""
+    """One delegate of a container; ``failed_at`` is which of its plugins reported a failure.
+
+    ``call_id`` is the ADD's that made it, "" where nobody will ask.
+    """
 
     attachment: Attachment
     state: StepState = StepState.INTENDED
     failed_at: int | None = None
+    call_id: str = ""
 
     def to_json(self) -> Json:
         """Return the step for the journal."""
@@ -53,6 +57,7 @@ class Step:
         return {
             "state": self.state.value,
             "failedAt": self.failed_at,
+            "callId": self.call_id,
             "master": item.delegate.master,
             "ifname": item.ifname,
             "args": [list(pair) for pair in item.cni_args],
@@ -91,6 +96,11 @@ class Record:
     def without(self, index: int) -> Record:
         """Return the record with one step struck: it holds nothing any more."""
         return replace(self, steps=self.steps[:index] + self.steps[index + 1 :])
+
+    def made_by(self, call_id: str) -> list[int]:
+        """Return the steps that the ADD of this id made and that may still be held."""
+        mine = [i for i in self.held() if self.steps[i].call_id == call_id]
+        return mine if call_id else []
 
     def complete(self) -> bool:
         """Tell whether no step is half-way: one may have been added to the others later."""
@@ -189,4 +199,9 @@ def _step(value: Json, container_id: str, netns: str) -> Step:
         cni_args=tuple((str(pair[0]), str(pair[1])) for pair in pairs if len(pair) == 2),
         capability_args=fields.mapping("capabilityArgs") or {},
     )
-    return Step(attachment, StepState(fields.text("state")), fields.number("failedAt"))
+    return Step(
+        attachment,
+        StepState(fields.text("state")),
+        fields.number("failedAt"),
+        fields.text("callId"),
+    )

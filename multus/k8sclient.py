@@ -1,7 +1,7 @@
 """The one door to the Kubernetes client library: objects by path, in bounded time.
 
-Only the library's transport is used (TLS, proxies, kept connections) and, for credentials that a
-program or a provider gives, its loader of kubeconfig files. Its typed objects would cost a fifth of
+Only the library's transport is used (TLS, proxies, kept connections) and, for credentials that an
+``auth-provider`` gives, its loader of kubeconfig files. Its typed objects would cost a fifth of
 a second at every start, and lose members that they do not know, as ``plugin`` at the top level.
 """
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from multus import kubeconfig as kubeconfigs
 from multus.apicredentials import Credentials
 from multus.apiworkers import Workers
-from multus.clusterapi import ApiForbiddenError, KubeconfigError
+from multus.clusterapi import CredentialsError, KubeconfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from multus.jsonfields import Json
     from multus.kubeconfig import Access
 
+CREDENTIALS_SECONDS = 10.0
 SERVICE_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 # More at a time than a daemon has workers: urllib3 warns, on stderr, of one that it cannot keep.
 KEPT_CONNECTIONS = 64
@@ -49,11 +50,13 @@ def connect(
     *,
     service_account: str = SERVICE_ACCOUNT,
     workers: Workers | None = None,
+    credentials_seconds: float = CREDENTIALS_SECONDS,
 ) -> WatchApi | None:
     """Return the API server that a kubeconfig file names, or the one of the cluster we run in.
 
-    None without either. Nothing is sent yet. Its requests run in ``workers``, by default in some of
-    its own that end with it. Raises KubeconfigError.
+    None without either. Nothing is sent to it yet, but what gives its credentials is asked. Its
+    requests run in ``workers``, by default in some of its own that end with it. Raises
+    KubeconfigError.
     """
     if kubeconfig:
         access = kubeconfigs.read(kubeconfig)
@@ -62,30 +65,33 @@ def connect(
         if inside is None:
             return None
         access = inside
-    if access.by_plugin:
+    if access.program is not None:
+        from hwmgr.run import KernelRunner
+        from multus.credentialsprogram import ask
+
+        access = ask(access, KernelRunner(), env, credentials_seconds)
+    elif access.provider:
         # Before the whole package, which must not be imported while this one is.
         from multus.k8stransport import Configuration
 
-        return _Server(access, _by_plugin(access, Configuration()), workers)
+        made = _by_provider(access, Configuration(), credentials_seconds)
+        return _Server(access, made, workers)
     return _Server(access, Credentials(access, env), workers)
 
 
-class _PluginCredentials:
-    """What the library's own loader made of a kubeconfig file; it refreshes them itself."""
+class _ProviderCredentials:
+    """What the library's own loader made of a kubeconfig file, at one time."""
 
     def __init__(self, settings: Any) -> None:
         self._settings = settings
+        found = settings.auth_settings().values()
+        self._headers = {each["key"]: each["value"] for each in found if each["in"] == "header"}
 
     def settings(self, configuration: Any) -> Any:  # noqa: ARG002
         return self._settings
 
-    def headers(self, path: str) -> dict[str, str]:
-        try:
-            found = self._settings.auth_settings().values()
-        except Exception as error:  # noqa: BLE001 - a provider's own kinds, unknown here
-            reason = type(error).__name__
-            raise ApiForbiddenError(path, f"no fresh credentials: {reason}") from None
-        return {each["key"]: each["value"] for each in found if each["in"] == "header"}
+    def headers(self, path: str) -> dict[str, str]:  # noqa: ARG002
+        return self._headers
 
     def close(self) -> None:
         """Leave its files to the library, which removes them when the process ends."""
@@ -97,7 +103,7 @@ class _Server:
     def __init__(
         self,
         access: Access,
-        credentials: Credentials | _PluginCredentials,
+        credentials: Credentials | _ProviderCredentials,
         workers: Workers | None,
     ) -> None:
         self._server = access.server
@@ -209,17 +215,32 @@ def _with_query(path: str, query: Mapping[str, str] | None) -> str:
     return f"{path}?{urlencode(query)}"
 
 
-def _by_plugin(access: Access, settings: Any) -> _PluginCredentials:
-    """Let the library's loader ask the program or the provider. Raises KubeconfigError."""
-    from kubernetes.config import ConfigException, kube_config
-
+def _by_provider(access: Access, settings: Any, seconds: float) -> _ProviderCredentials:
+    """Let the library's loader ask the provider, which has no limit. Raises KubeconfigError."""
     path = str(access.kubeconfig)
+    found: list[_ProviderCredentials | KubeconfigError] = []
+    asking = threading.Thread(
+        target=lambda: found.append(_loaded(path, settings)), name="multus-provider", daemon=True
+    )
+    asking.start()
+    asking.join(seconds)
+    if not found:
+        message = f"its auth-provider did not answer within {seconds:g} s; use exec instead"
+        raise CredentialsError(path, message)
+    if isinstance(found[0], KubeconfigError):
+        raise found[0]
+    return found[0]
+
+
+def _loaded(path: str, settings: Any) -> _ProviderCredentials | KubeconfigError:
+    from kubernetes.config import kube_config
+
     try:
         kube_config.load_kube_config(path, client_configuration=settings, persist_config=False)
-    except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+        made = _ProviderCredentials(settings)
+    except Exception as error:  # noqa: BLE001 - a provider's own kinds, unknown here
         # Its messages quote the user's part of the file.
-        reason = type(error).__name__
-        raise KubeconfigError(path, f"its credentials plugin failed ({reason})") from None
-    if not settings.auth_settings() and not settings.cert_file:
-        raise KubeconfigError(path, "its credentials plugin gave neither token nor certificate")
-    return _PluginCredentials(settings)
+        return KubeconfigError(path, f"its auth-provider failed ({type(error).__name__})")
+    if not made.headers("") and not settings.cert_file:
+        return KubeconfigError(path, "its auth-provider gave neither token nor certificate")
+    return made

@@ -17,16 +17,40 @@ from multus.jsonfields import FieldError, Fields
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-# What client-go knows that needs a program or a conversation of its own.
-_BY_PLUGIN = ("exec", "auth-provider")
+    from multus.jsonfields import Json
+
+# Configuration for the program, in the cluster's part of the file.
+_FOR_PROGRAM = "client.authentication.k8s.io/exec"
+_TOLD_OF_CLUSTER = (
+    "server",
+    "tls-server-name",
+    "insecure-skip-tls-verify",
+    "certificate-authority-data",
+    "proxy-url",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A program that gives credentials (``exec``), see multus.credentialsprogram.
+
+    ``cluster`` is what it is told of the cluster, None where it does not want to know.
+    """
+
+    command: str
+    arguments: tuple[str, ...]
+    env: tuple[tuple[str, str], ...] = field(repr=False)
+    api_version: str = ""
+    cluster: Json | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Access:
     """One API server and our credentials there.
 
-    Certificates and keys are the content (bytes) or the path of a file (str), PEM. ``by_plugin``
-    means that the credentials come from what ``kubeconfig`` names: a program, or a provider.
+    Certificates and keys are the content (bytes) or the path of a file (str), PEM. ``program``
+    gives the credentials, or (``provider``) what the client library knows how to ask. They are no
+    good any more after ``expires`` (seconds since the epoch).
     """
 
     server: str
@@ -40,7 +64,9 @@ class Access:
     server_name: str | None = None
     proxy: str | None = field(default=None, repr=False)
     kubeconfig: str | None = None
-    by_plugin: bool = False
+    program: Program | None = None
+    provider: bool = False
+    expires: float | None = None
 
 
 def read(path: str) -> Access:
@@ -116,13 +142,27 @@ class _Section:
     def present(self, name: str) -> bool:
         return self._fields.present(name)
 
-    def named(self, kind: str, member: str, name: str) -> _Section:
-        """Return what a list of named things has under this name."""
+    def value(self, name: str) -> object:
+        return self._fields.value(name)
+
+    def texts(self, name: str) -> list[str]:
         try:
-            items = self._fields.objects(kind) or []
+            return self._fields.texts(name) or []
         except FieldError as error:
             raise KubeconfigError(self._path, str(error)) from error
-        for item in items:
+
+    def objects(self, name: str) -> list[Json]:
+        try:
+            return self._fields.objects(name) or []
+        except FieldError as error:
+            raise KubeconfigError(self._path, str(error)) from error
+
+    def section(self, name: str) -> _Section:
+        return _Section(self._fields.value(name), self._path, name)
+
+    def named(self, kind: str, member: str, name: str) -> _Section:
+        """Return what a list of named things has under this name."""
+        for item in self.objects(kind):
             if item.get("name") == name:
                 return _Section(item.get(member) or {}, self._path, f"{member} {name!r}")
         raise KubeconfigError(self._path, f"there is no {name!r} in {kind!r}")
@@ -173,7 +213,30 @@ def _access(path: str, cluster: _Section, user: _Section) -> Access:
         server_name=cluster.text("tls-server-name"),
         proxy=cluster.text("proxy-url"),
         kubeconfig=path,
-        by_plugin=any(user.present(name) for name in _BY_PLUGIN),
+        program=_program(path, cluster, user) if user.present("exec") else None,
+        provider=user.present("auth-provider"),
+    )
+
+
+def _program(path: str, cluster: _Section, user: _Section) -> Program:
+    section = user.section("exec")
+    if section.text("interactiveMode") == "Always":
+        raise KubeconfigError(path, "its credentials program wants a terminal, and there is none")
+    command = section.need("command")
+    if "/" in command:
+        command = os.path.join(os.path.dirname(os.path.abspath(path)), command)
+    told = None
+    if section.flag("provideClusterInfo"):
+        told = {name: cluster.value(name) for name in _TOLD_OF_CLUSTER if cluster.present(name)}
+        for extension in cluster.objects("extensions"):
+            if extension.get("name") == _FOR_PROGRAM:
+                told["config"] = extension.get("extension")
+    return Program(
+        command,
+        tuple(section.texts("args")),
+        tuple((str(pair.get("name")), str(pair.get("value"))) for pair in section.objects("env")),
+        section.need("apiVersion"),
+        told,
     )
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from multus import cnitypes
-from multus.clusterapi import ApiError, KubeconfigError
+from multus.clusterapi import ApiError, CredentialsError, KubeconfigError
 from multus.cniargs import parse_args_leniently
 from multus.cnitypes import CNIError
 from multus.networks import PodNetworks, Selected
@@ -89,6 +89,8 @@ def default_network(session: Session) -> Delegate:
 def _cluster(session: Session) -> Cluster | None:
     try:
         return session.doors.connect(session.conf.kubeconfig, session.deadlines.forward)
+    except CredentialsError as error:
+        raise CNIError(cnitypes.TRY_AGAIN_LATER, f"kubeconfig {error}") from error
     except KubeconfigError as error:
         raise CNIError(cnitypes.INVALID_CONFIG, f"kubeconfig {error}") from error
 

@@ -78,18 +78,23 @@ class RenewedApi:
         return ask(self._api)
 
     def _renew(self, refused: WatchApi) -> bool:
-        """Read the credentials again, unless another has just done it; False: to no avail."""
+        """Read the credentials again, unless another has just done it; False: to no avail.
+
+        The lock is for one at a time. It holds up nobody but those who were refused, too, and no
+        longer than ``reopen`` takes, which has a limit.
+        """
         with self._lock:
             if self._api is not refused:
                 return True
-            now = self._clock.monotonic()
-            if now < self._again_at:
+            if self._clock.monotonic() < self._again_at:
                 return False
-            self._again_at = now + _PAUSE_SECONDS
             try:
                 api = self._reopen()
             except KubeconfigError:
                 return False  # the file is being written; the server's refusal says enough
+            finally:
+                # From its end on: those who wait here for a program that hangs ask it no more.
+                self._again_at = self._clock.monotonic() + _PAUSE_SECONDS
             if api is None:
                 return False
             self._api = api

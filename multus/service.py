@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -27,6 +28,8 @@ if TYPE_CHECKING:
 
 # Nobody misses the answer of these when the caller is gone; DEL and GC do what must be done anyway.
 _ONLY_FOR_THE_CALLER = ("ADD", "CHECK", "STATUS")
+# ADDs that hang on their plugins must not hold these up: they free, or say how the node is.
+_BY_RESERVED = ("DEL", "GC", "STATUS")
 _ABOUT_THE_NODE = ("GC", "STATUS")
 _VERBS = ("ADD", "DEL", "CHECK", "GC", "STATUS", "VERSION")
 
@@ -90,17 +93,17 @@ class Service:
             if client.gone and may_drop:
                 raise _Gone
 
-        caller = Caller(notes, lambda: client.gone)
+        caller = Caller(notes, lambda: client.gone, os.urandom(8).hex())
         client.when_gone(drop)
         try:
             async with self._turn(job):
-                answer = await self._work(job, lambda: job.run(caller), begins)
+                answer = await self._work(job, caller, begins)
                 outcome, status = ("failed" if answer.status else "ok"), answer.stdout
                 delivered = await client.deliver(render(answer))
                 if not delivered and job.verb == "ADD" and answer.status == 0:
                     outcome = "undone"
                     notes.complain("the caller went away before it took the answer")
-                    undone = await self._work(job, lambda: job.undo(caller), lambda: None)
+                    undone = await self._undo(job, caller)
                     if undone.status:
                         outcome = "failed"
                         notes.complain("it cannot be undone now, DEL or GC will finish it")
@@ -122,13 +125,17 @@ class Service:
         async with self._dispatcher.turn(job.container_id):
             yield
 
-    async def _work(
-        self, job: Job, task: Callable[[], Answer], begins: Callable[[], None]
-    ) -> Answer:
+    async def _work(self, job: Job, caller: Caller, begins: Callable[[], None]) -> Answer:
         if job.nested:
             begins()
-            return await self._dispatcher.work_beside(task)
-        return await self._dispatcher.work(task, begins)
+            return await self._dispatcher.work_beside(lambda: job.run(caller))
+        reserved = job.verb in _BY_RESERVED
+        return await self._dispatcher.work(lambda: job.run(caller), begins, reserved=reserved)
+
+    async def _undo(self, job: Job, caller: Caller) -> Answer:
+        if job.nested:
+            return await self._dispatcher.work_beside(lambda: job.undo(caller))
+        return await self._dispatcher.work(lambda: job.undo(caller), lambda: None, reserved=True)
 
 
 def taken_back(call: Call) -> Call:

@@ -91,6 +91,17 @@ class Single:
                 self._detach(session, record, index)
         session.log.did(f"DEL {args.container_id}: detached {item.where()}")
 
+    def take_back(self, args: CmdArgs) -> None:
+        """See skel.Commands."""
+        session, item = self._begin(args)
+        with session.locked(args.container_id):
+            record = session.intents.load(args.container_id)
+            mine = record.made_by(self._doors.call_id) if record else []
+            if record is None or not mine:
+                session.log.did(f"ADD {args.container_id}: {item.where()} is gone already")
+                return
+            self._detach(session, record, mine[0])
+
     def cmd_check(self, args: CmdArgs) -> None:
         """Have the plugins check what they made."""
         session, item = self._begin(args)
@@ -148,7 +159,7 @@ class Single:
         return self._detach(session, record, index)
 
     def _attach(self, session: Session, record: Record, item: Attachment) -> Result:
-        record = replace(record, steps=(*record.steps, Step(item, StepState.STARTED)))
+        record = replace(record, steps=(*record.steps, self._begun(item)))
         index = len(record.steps) - 1
         session.intents.save(record)
         doors = self._doors
@@ -167,6 +178,9 @@ class Single:
                 failure = failure.also([to_cni(left)], "rollback incomplete, DEL will finish it")
             raise failure from error
         return result
+
+    def _begun(self, item: Attachment) -> Step:
+        return Step(item, StepState.STARTED, call_id=self._doors.call_id)
 
     def _detach(self, session: Session, record: Record, index: int) -> Record:
         """Undo one step and strike it; returns the record without it."""

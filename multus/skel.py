@@ -46,6 +46,9 @@ class Commands(Protocol):
     def cmd_status(self, args: CmdArgs) -> None:
         """Say whether an ADD could be served."""
 
+    def take_back(self, args: CmdArgs) -> None:
+        """Undo what the ADD of this very call attached; another call's is not touched."""
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -58,17 +61,25 @@ class Process:
 
 
 def serve(
-    process: Process, make_engine: Callable[[], Commands], complain: Callable[[str], None]
+    process: Process,
+    make_engine: Callable[[], Commands],
+    complain: Callable[[str], None],
+    *,
+    take_back: bool = False,
 ) -> int:
     """Answer one call and return the exit status: 0, or 1 with an error document on stdout.
 
-    ``complain`` hears every error in one line, and the traceback of one that is a bug of ours.
+    With ``take_back`` the call was an ADD whose answer nobody took. ``complain`` hears every error
+    in one line, and the traceback of one that is a bug of ours.
     """
     version = versions.CURRENT
     command = process.env.get("CNI_COMMAND", "")
     try:
         args = read_args(process)
         version = negotiate(command, args.stdin)
+        if take_back:
+            make_engine().take_back(args)
+            return 0
         result = _dispatch(make_engine(), args)
     except Exception as error:  # noqa: BLE001 the runtime must get JSON whatever happens
         failure = _as_cni(error, complain)

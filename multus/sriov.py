@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 # sriov-cni logs from "info" on by default; an unknown level counts as info there.
 _INFO_LEVELS = ("info", "debug")
+# In the note of a device's record.
+_CALL_ID = "callId"
 _VALID_KEYS = ("cni.dev/valid-attachments", "cni.dev/attachments")
 
 
@@ -45,14 +47,20 @@ class SriovPlugin:
     """Attaches VFs, DPDK devices and PFs of one node; IPAM plugins are run by ``plugins``.
 
     ``may_save_in`` says whether the node allows the folder that a configuration's ``cniDir`` names.
+    ``call_id`` goes into the record of what is attached, "" where nobody will ask.
     """
 
     def __init__(
-        self, node: Node, plugins: PluginRunner, may_save_in: Callable[[str], bool]
+        self,
+        node: Node,
+        plugins: PluginRunner,
+        may_save_in: Callable[[str], bool],
+        call_id: str = "",
     ) -> None:
         self._node = node
         self._plugins = plugins
         self._may_save_in = may_save_in
+        self._call_id = call_id
         self._manager = Manager(node)
 
     def add(self, call: DelegateCall) -> Mapping[str, object]:
@@ -135,6 +143,19 @@ class SriovPlugin:
             raise errors[0].also(errors[1:], "also")
         self._say(conf, f"{conf.ifname(call.ifname)} of {call.container_id} is given back")
 
+    def take_back(self, call: DelegateCall) -> None:
+        """Undo the ADD of this very call, unless somebody has deleted since what it attached.
+
+        The caller holds the container's lock. Addresses go by container and interface, so they
+        are whoever's the device is.
+        """
+        conf = sriovconf.load(call.conf, call.args, for_delete=True)
+        held = self._manager.held(call.container_id, conf.ifname(call.ifname))
+        if not any(self._call_id and r.note.get(_CALL_ID) == self._call_id for r in held):
+            self._say(conf, f"what ADD attached to {call.container_id} is gone already")
+            return
+        self.delete(call)
+
     def gc(self, call: DelegateCall) -> None:
         """See PluginRunner.gc. Without a list of valid attachments nothing is known to be stale."""
         valid = next((call.conf[key] for key in _VALID_KEYS if key in call.conf), None)
@@ -209,6 +230,7 @@ class SriovPlugin:
             seed_style=conf.seed_style,
             saved_dir=saved_dir,
             saved_conf=conf.raw,
+            note={_CALL_ID: self._call_id} if self._call_id else {},
         )
 
     def _on_userspace_driver(self, device: str) -> bool:

@@ -60,6 +60,11 @@ class SriovCommands:
             self._plugin.delete(self._call(args))
             self._left.forget_held("sriov", args.container_id, args.ifname)
 
+    def take_back(self, args: CmdArgs) -> None:
+        """See skel.Commands."""
+        with self._locked(args):
+            self._plugin.take_back(self._call(args))
+
     def delete_held(self, args: CmdArgs) -> None:
         """See spooled.Deleter. The hardware goes by its records, whatever the configuration is."""
         try:

@@ -224,7 +224,7 @@ def open_cluster(
     from multus.cluster import ApiLimits, Cluster
     from multus.k8sclient import connect
 
-    api = connect(kubeconfig, env)
+    api = connect(kubeconfig, env, credentials_seconds=config.credentials_seconds)
     usual = ApiLimits()
     limits = replace(
         usual,

@@ -40,12 +40,19 @@ class Http:
 class RunningDaemon:
     """One multus-daemon of a node; it can be killed and started again."""
 
-    def __init__(self, node: Node, config: str = "", *options: str, section: str = "log") -> None:
+    def __init__(
+        self,
+        node: Node,
+        config: str = "",
+        *options: str,
+        section: str = "log",
+        name: str = "daemon",
+    ) -> None:
         self.node = node
         self.root: Path = node.root
-        self.socket = str(node.root / "run" / "multus.sock")
-        self.log = node.root / "daemon.log"
-        self._config = node.root / "node.yaml"
+        self.socket = str(node.root / f"{name}.run" / "multus.sock")
+        self.log = node.root / f"{name}.log"
+        self._config = node.root / f"{name}.yaml"
         sections = {
             "log": f"log:\n  target: {self.log}\n",
             "daemon": f"daemon:\n  socket: {self.socket}\n",
@@ -172,13 +179,27 @@ class RunningDaemon:
 
     def http(self, method: str, path: str, body: bytes | None = None) -> Http:
         """Make a request by HTTP."""
-        with self.connect() as sock:
-            length = "" if body is None else f"Content-Length: {len(body)}\r\n"
-            head = f"{method} {path} HTTP/1.1\r\nHost: dummy\r\n{length}\r\n"
-            sock.sendall(head.encode() + (body or b""))
+        with self.begin_http(method, path, body) as sock:
             return parse_http(read_all(sock))
 
-    def go(
+    def begin_http(self, method: str, path: str, body: bytes | None = None) -> socket.socket:
+        """Send a request by HTTP; the answer can be read from what is returned."""
+        length = "" if body is None else f"Content-Length: {len(body)}\r\n"
+        head = f"{method} {path} HTTP/1.1\r\nHost: dummy\r\n{length}\r\n"
+        sock = self.connect()
+        try:
+            sock.sendall(head.encode() + (body or b""))
+        except OSError:
+            sock.close()
+            raise
+        return sock
+
+    def go(self, command: str, conf: Mapping[str, Any], **about: Any) -> Http:
+        """Make a call in the form of multus-cni's shim; see begin_go."""
+        with self.begin_go(command, conf, **about) as sock:
+            return parse_http(read_all(sock))
+
+    def begin_go(
         self,
         command: str,
         conf: Mapping[str, Any],
@@ -187,12 +208,12 @@ class RunningDaemon:
         ifname: str = "eth0",
         path: str = "/cni",
         **more: Any,
-    ) -> Http:
-        """Make a call in the form of multus-cni's shim."""
+    ) -> socket.socket:
+        """Send a call in the form of multus-cni's shim; the answer can be read from the socket."""
         env = {"CNI_ARGS": "", **self.node.env(command, container_id, ifname)}
         config = base64.b64encode(json.dumps(self.whole(conf)).encode()).decode()
         body = {"env": env, "config": config, **more}
-        return self.http("POST", path, json.dumps(body).encode())
+        return self.begin_http("POST", path, json.dumps(body).encode())
 
 
 class ActivatedDaemon(RunningDaemon):

@@ -256,6 +256,92 @@ def test_a_caller_that_goes_while_a_plugin_works(node: Node, daemon: RunningDaem
     node.assert_clean()
 
 
+def test_the_undo_of_an_add_takes_back_its_own(node: Node, daemon: RunningDaemon) -> None:
+    with daemon.begin("ADD", conf(node)) as unread:
+        answer_lies_there(unread)
+    eventually(lambda: "undone" in daemon.log.read_text())
+    node.assert_clean()
+
+
+def test_the_undo_of_an_add_spares_what_another_call_attached(
+    node: Node, daemon: RunningDaemon
+) -> None:
+    with before_it_is_undone(daemon, daemon.begin("ADD", conf(node))):
+        assert node.cni("DEL", conf(node)).rc == 0
+        assert node.cni("ADD", conf(node)).rc == 0
+    eventually(lambda: "undone" in daemon.log.read_text())
+    assert set(node.links(node.pod)) == {"lo", "eth0"}
+    assert node.cni("CHECK", conf(node)).rc == 0
+    assert daemon.call("DEL", conf(node)).rc == 0
+    node.assert_clean()
+
+
+def test_the_undo_of_a_network_more_takes_back_its_own(node: Node, plugging: RunningDaemon) -> None:
+    assert plugging.call("ADD", conf(node)).rc == 0
+    with plugging.begin_go("ADD", plugged(node), ifname="net9", path="/delegate") as unread:
+        answer_lies_there(unread)
+    eventually(lambda: "undone" in plugging.log.read_text())
+    assert not (node.leases / "leasec-c1-net9").exists()
+    assert plugging.call("CHECK", conf(node)).rc == 0
+    assert plugging.call("DEL", conf(node)).rc == 0
+    node.assert_clean()
+
+
+def test_the_undo_of_a_network_more_spares_what_another_call_attached(
+    node: Node, plugging: RunningDaemon
+) -> None:
+    other = RunningDaemon(node, "", "--config", file(node), name="other")
+    assert plugging.call("ADD", conf(node)).rc == 0
+    begun = plugging.begin_go("ADD", plugged(node), ifname="net9", path="/delegate")
+    with ExitStack() as stack:
+        stack.callback(other.close)
+        other.start()
+        stack.enter_context(before_it_is_undone(plugging, begun))
+        assert other.go("DEL", plugged(node), ifname="net9", path="/delegate").status == 200
+        assert other.go("ADD", plugged(node), ifname="net9", path="/delegate").status == 200
+    eventually(lambda: "undone" in plugging.log.read_text())
+    assert (node.leases / "leasec-c1-net9").exists()
+    assert plugging.call("CHECK", conf(node)).rc == 0
+    assert node.log()[-1] == "CHECK leasec net9"
+    assert plugging.call("DEL", conf(node)).rc == 0
+    node.assert_clean()
+
+
+@contextmanager
+def before_it_is_undone(daemon: RunningDaemon, unread: socket.socket) -> Iterator[None]:
+    """Close a call's connection with the answer unread; the daemon hears of it after the block."""
+    with unread:
+        answer_lies_there(unread)
+        os.kill(daemon.pid, signal.SIGSTOP)
+    yield
+    os.kill(daemon.pid, signal.SIGCONT)
+
+
+def answer_lies_there(sock: socket.socket) -> None:
+    """Wait until an answer can be read, and leave it unread."""
+    assert sock.recv(1, socket.MSG_PEEK)
+
+
+def test_a_del_gets_on_while_every_add_hangs(node: Node) -> None:
+    daemon = RunningDaemon(node, "  workers: 2\n", section="daemon")
+    others = {"delegates": [{"name": "lst", "cniVersion": "1.1.0", "type": "leasea"}]}
+    with ExitStack() as stack:
+        stack.callback(daemon.close)
+        daemon.start()
+        assert daemon.call("ADD", conf(node)).rc == 0
+        node.tell("leasea", "hang")
+        for name in ("c2", "c3", "c4"):
+            stack.enter_context(daemon.begin("ADD", others, container_id=name, ifname="net7"))
+        eventually(lambda: len(list(node.leases.glob("leasea-c[234]-net7"))) == 2)
+        eventually(lambda: b"multus_calls_waiting 1" in daemon.http("GET", "/metrics").body)
+        assert daemon.call("STATUS", {"cniVersion": "1.1.0", **others}).rc == 0
+        assert daemon.call("DEL", conf(node)).rc == 0
+        assert set(node.links(node.pod)) == {"lo"}
+        metrics = daemon.http("GET", "/metrics").body
+        assert b"multus_workers_busy 2" in metrics
+        assert b"multus_calls_waiting 1" in metrics
+
+
 def test_one_daemon_a_socket(node: Node, daemon: RunningDaemon) -> None:
     other = RunningDaemon(node)
     done = other.run_to_end()

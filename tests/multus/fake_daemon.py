@@ -41,9 +41,14 @@ class FakeWorkshop:
     def hold(self, container_id: str) -> threading.Event:
         return self.held.setdefault(container_id, threading.Event())
 
-    def run(self, call: Call, caller: Caller, wish: Any = None) -> tuple[int, bytes, bytes]:
+    def run(
+        self, call: Call, caller: Caller, wish: Any = None, *, take_back: bool = False
+    ) -> tuple[int, bytes, bytes]:
         self.wishes.append(wish)
         verb, container = call.env["CNI_COMMAND"], call.env.get("CNI_CONTAINERID", "")
+        if take_back:
+            assert verb == "DEL"
+            verb = "undo"
         self.began.append(f"{verb} {container}")
         self.callers.append(caller)
         if self.error is not None:
@@ -132,8 +137,9 @@ class Client:
 
 
 @asynccontextmanager
-async def front(workers: int = 4) -> AsyncIterator[Front]:
-    workshop, dispatcher, metrics = FakeWorkshop(), Dispatcher(workers), Metrics()
+async def front(workers: int = 4, reserved: int = 0) -> AsyncIterator[Front]:
+    workshop, metrics = FakeWorkshop(), Metrics()
+    dispatcher = Dispatcher(workers + reserved, reserved)
     lines: list[str] = []
     log = CallLog(lambda _severity, text: lines.append(text), lambda: "now")
     service = Service(dispatcher, log, metrics, SystemClock())

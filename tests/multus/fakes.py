@@ -236,6 +236,8 @@ class World:
     checkpoints: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     boot_id: str = "boot-1"
+    call_id: str = ""
+    take_back: bool = False
     limits: Limits = field(default_factory=Limits)
     api: FakeApi = field(default_factory=FakeApi)
     routes: FakeRoutes = field(default_factory=FakeRoutes)
@@ -311,6 +313,7 @@ class World:
                 open_log=open_log,
                 checkpoint=self.checkpoints.append,
                 limits=self.limits,
+                call_id=self.call_id,
             )
         )
 
@@ -318,7 +321,8 @@ class World:
         """Have one call answered through the protocol layer."""
         stdout, stderr = io.StringIO(), io.StringIO()
         process = Process(env, io.BytesIO(stdin), stdout, stderr)
-        rc = serve(process, lambda: self.engine(env), self.complaints.append)
+        complain = self.complaints.append
+        rc = serve(process, lambda: self.engine(env), complain, take_back=self.take_back)
         return Answer(rc, stdout.getvalue(), stderr.getvalue())
 
     def cni(self, command: str, conf: Mapping[str, object], **env: str) -> Answer:

@@ -63,6 +63,69 @@ def test_no_more_than_the_workers_are_busy_and_a_waiting_container_takes_none() 
     run(test)
 
 
+@pytest.mark.parametrize("verb", ["DEL", "GC", "STATUS"])
+def test_reserved_workers_are_there_while_adds_hang(verb: str) -> None:
+    async def test() -> None:
+        async with front(workers=2, reserved=1) as f:
+            held = [f.workshop.hold("c1"), f.workshop.hold("c2")]
+            clients = [await f.call("ADD", "c1"), await f.call("ADD", "c2")]
+            await f.until("ADD c1")
+            await f.until("ADD c2")
+            clients += [await f.call("ADD", "c3"), await f.call("CHECK", "c4")]
+            await f.true(lambda: f.dispatcher.waiting == 2)
+            for container in ("c5", "c6"):
+                done = await (await f.call(verb, container)).answer()
+                assert done.status == 0
+            assert f.dispatcher.waiting == 2
+            for event in held:
+                event.set()
+            for client in clients:
+                assert (await client.answer()).status == 0
+            assert (f.dispatcher.busy, f.dispatcher.waiting) == (0, 0)
+
+    run(test)
+
+
+def test_an_undo_is_done_by_a_reserved_worker() -> None:
+    async def test() -> None:
+        async with front(workers=1, reserved=1) as f:
+            held = f.workshop.hold("c1")
+            client = await f.call("ADD", "c1")
+            await f.until("ADD c1")
+            f.workshop.hold("c2")
+            other = await f.call("ADD", "c2")
+            await f.true(lambda: f.dispatcher.waiting == 1)
+            client.close()
+            await f.true(f.workshop.callers[0].gone)
+            held.set()
+            await f.until("ADD c2")
+            await f.true(lambda: "undo c1" in f.workshop.ended)
+            other.close()
+
+    run(test)
+
+
+def test_who_frees_may_use_all_workers_and_keeps_no_more_than_those() -> None:
+    async def test() -> None:
+        async with front(workers=1, reserved=1) as f:
+            names = [f"c{number}" for number in range(3)]
+            events = [f.workshop.hold(name) for name in names]
+            clients = [await f.call("DEL", name) for name in names]
+            await f.until("DEL c1")
+            late = await f.call("ADD", "c9")
+            await f.true(lambda: f.dispatcher.waiting == 2)
+            assert f.dispatcher.busy == 2
+            late.close()
+            await f.true(lambda: f.dispatcher.waiting == 1)
+            for event in events:
+                event.set()
+            for client in clients:
+                assert (await client.answer()).status == 0
+            assert (await (await f.call("ADD", "c9")).answer()).status == 0
+
+    run(test)
+
+
 def test_a_nested_call_waits_for_nobody() -> None:
     async def test() -> None:
         async with front(workers=1) as f:
@@ -181,7 +244,7 @@ def test_an_add_at_work_learns_that_its_caller_is_gone() -> None:
             client.close()
             await f.true(f.workshop.callers[0].gone)
             held.set()
-            await f.until("DEL c1")
+            await f.until("undo c1")
             await f.true(lambda: any("undone" in line for line in f.lines))
 
     run(test)
@@ -198,7 +261,7 @@ def test_an_undo_comes_before_what_waits_for_the_container() -> None:
             await f.true(f.workshop.callers[0].gone)
             held.set()
             assert (await follower.answer()).status == 0
-            assert f.workshop.began == ["ADD c1", "DEL c1", "CHECK c1"]
+            assert f.workshop.began == ["ADD c1", "undo c1", "CHECK c1"]
 
     run(test)
 
@@ -229,7 +292,7 @@ def test_an_answer_that_is_not_read_undoes_the_add() -> None:
             await lies_there.wait()
             loop.remove_reader(client.sock)
             client.close()
-            await f.until("DEL c1")
+            await f.until("undo c1")
             await f.true(lambda: any("undone" in line for line in f.lines))
 
     run(test)
@@ -238,7 +301,7 @@ def test_an_answer_that_is_not_read_undoes_the_add() -> None:
 def test_an_undo_that_fails_is_left_to_del_and_gc() -> None:
     async def test() -> None:
         async with front() as f:
-            f.workshop.answers["DEL"] = (1, b'{"code": 999, "msg": "held"}', b"")
+            f.workshop.answers["undo"] = (1, b'{"code": 999, "msg": "held"}', b"")
             held = f.workshop.hold("c1")
             client = await f.call("ADD")
             await f.until("ADD c1")
