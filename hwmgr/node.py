@@ -32,7 +32,8 @@ class Node:
 
     ``checkpoint`` is called after each durable step with its name (tests end the process there);
     ``log`` takes one line for the administrator; ``proc`` is where processes are looked for;
-    ``run`` and ``etc`` are where other programs tell what they do, ``kubelet`` is kubelet's folder.
+    ``run`` and ``etc`` are where other programs tell what they do, ``kubelet`` is kubelet's folder;
+    ``all_processes`` tells whether ``proc`` shows every process of the host, None: look there.
     """
 
     sysfs: Sysfs
@@ -51,6 +52,7 @@ class Node:
     run: str = "/run"
     etc: str = "/etc"
     kubelet: str = "/var/lib/kubelet"
+    all_processes: bool | None = None
     journal: Journal = field(init=False)
     locks: Locks = field(init=False)
 

@@ -77,7 +77,7 @@ def replace_node(node: Node, **change: object) -> Node:
     """Return a node with other doors (dataclasses.replace refuses its derived fields)."""
     names = (
         "sysfs", "netlink", "udev", "runner", "state", "boot_id", "clock", "dpdk_tools",
-        "checkpoint", "log", "proc", "dev", "devlink", "run", "etc", "kubelet",
+        "checkpoint", "log", "proc", "dev", "devlink", "run", "etc", "kubelet", "all_processes",
     )  # fmt: skip
     return Node(**{**{name: getattr(node, name) for name in names}, **change})
 
@@ -112,5 +112,6 @@ def build(
         run=f"{base}/run",
         etc=f"{base}/etc",
         kubelet=f"{base}/kubelet",
+        all_processes=True,
     )
     return Machine(sim, net, udev, runner, state, node, nics, logged, checkpoints)
