@@ -99,7 +99,10 @@ def _state(node: Node, vf: VF) -> str:
         return "broken"
     if record is not None:
         return "allocated" if owner_alive(node, record) else "leaked"
-    path = claims.claimed_by(node.state, vf.address)
+    try:
+        path = claims.claimed_by(node.state, vf.address)
+    except RecordTorn:
+        return "broken"
     if path is not None and claims.is_live(path):
         return "foreign"
     if vf.driver is None:

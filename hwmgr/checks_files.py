@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hwmgr.findings import Cure, Evidence, Finding, Severity
+from hwmgr.model import Kind, VFState
 from hwmgr.savedstate import Format
 
 if TYPE_CHECKING:
@@ -49,10 +50,15 @@ def check(facts: Facts) -> Iterator[Finding]:
 
 
 def _kept(facts: Facts, entry: SavedEntry) -> bool:
-    """Tell whether somebody alive stands behind a state file: a record, a claim, a namespace."""
+    """Tell whether somebody alive stands behind a state file, or might, as far as we can see."""
     address = entry.address or ""
     claim = facts.state.claims.get(address)
-    if claim is not None and claim.live:
+    if claim is not None and (claim.live or claim.unjudged):
+        return True
+    if any(i.vf.address == address and i.state is VFState.FOREIGN for i in facts.vfs):
+        # Older sriov-cni makes no claims: that somebody has the VF is all there is to see.
+        return True
+    if not facts.all_processes and (entry.netns_inode is not None or entry.mode is Kind.DPDK):
         return True
     if entry.netns_inode is not None and any(i == entry.netns_inode for _d, i in facts.spaces):
         return True

@@ -33,7 +33,7 @@ def _of(facts: Facts, info: VFInfo) -> Iterator[Finding]:
             yield _marked_elsewhere(facts, info, space, netdev)
             return
     claim = facts.state.claims.get(vf.address)
-    if claim is not None and claim.live:
+    if claim is not None and (claim.live or claim.unjudged):
         source = f"{facts.state.root}/pci/{vf.address}"
         text = "end the pod of that namespace; its own plugin gives the VF back"
         yield _of_others(info, text, Severity.INFO, Evidence(f"names {claim.path}", source))

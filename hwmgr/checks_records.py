@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 from hwmgr.findings import Cure, Evidence, Finding, Severity
 from hwmgr.journal import SCHEMA
 from hwmgr.model import Kind, Stage, VFState, describe
+from hwmgr.pci import parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hwmgr.facts import Facts
+    from hwmgr.facts_spaces import Space
     from hwmgr.facts_state import RecordFile
     from hwmgr.inventory import VFInfo
     from hwmgr.model import Record
@@ -32,9 +34,23 @@ def check(facts: Facts) -> Iterator[Finding]:
                 yield found
             elif record.owner.netns.path not in facts.unjudged:
                 yield from _claim_of(facts, file, record)
+            elif _space(facts, record) is None:
+                yield _unseen(file, record)
+    for name, problem in facts.state.torn_claims.items():
+        path = f"{facts.state.root}/pci/{name}"
+        yield Finding(
+            id="claim-torn",
+            severity=Severity.WARNING,
+            subject=name if parse_address(name) else path,
+            finding=f"its claim cannot be read: {problem}",
+            evidence=(Evidence(problem, path),),
+            repair="set it aside (journal-torn/)",
+            cure=Cure.SET_FILE_ASIDE,
+            value=f"pci/{name}",
+        )
     named = {f.address for f in facts.state.files}
     for address, claim in facts.state.claims.items():
-        if address not in named and not claim.live:
+        if address not in named and not claim.live and not claim.unjudged:
             yield Finding(
                 id="claim-stale",
                 severity=Severity.WARNING,
@@ -138,11 +154,13 @@ def _of_record(
 def _owner(facts: Facts, record: Record) -> tuple[str, str, list[Evidence]] | None:
     """Say that a namespace is gone or has lost its name; None while the owner's path leads in."""
     netns = record.owner.netns
-    space = facts.spaces.get((netns.dev, netns.inode))
+    space = _space(facts, record)
     nowhere = Evidence(f"does not lead to namespace {netns.inode}", netns.path or "no path")
+    if netns.path in facts.unjudged:
+        return None
     if space is None:
         return "vf-leaked", "whose namespace is gone", [nowhere]
-    if not space.holders or netns.path in facts.unjudged:
+    if not space.holders:
         return None
     held = ", ".join(h.text for h in space.holders[:3])
     more = f" and {len(space.holders) - 3} more" if len(space.holders) > 3 else ""
@@ -151,10 +169,30 @@ def _owner(facts: Facts, record: Record) -> tuple[str, str, list[Evidence]] | No
     return "netns-nameless", text, [nowhere, *evidence]
 
 
+def _space(facts: Facts, record: Record) -> Space | None:
+    netns = record.owner.netns
+    return facts.spaces.get((netns.dev, netns.inode))
+
+
+def _unseen(file: RecordFile, record: Record) -> Finding:
+    path = record.owner.netns.path
+    return Finding(
+        id="owner-unseen",
+        severity=Severity.INFO,
+        subject=record.address,
+        finding=f"held by {describe(record)}, and whether its namespace lives cannot be seen here",
+        evidence=(
+            Evidence(f"owner {describe(record)}", file.path),
+            Evidence("leads nowhere from here", path or "no path"),
+            Evidence("not the host's first process namespace", "/proc/self/ns/pid"),
+        ),
+        repair="run hwmgr on the host itself, or in a container with its processes",
+    )
+
+
 def _inside(facts: Facts, file: RecordFile, record: Record) -> Finding | None:
     """Look whether the netdev of a living attachment is where it was put, and whose it says."""
-    netns = record.owner.netns
-    space = facts.spaces.get((netns.dev, netns.inode))
+    space = _space(facts, record)
     if space is None or record.kind is Kind.DPDK or not record.before.netdevs:
         return None
     inside = space.netdevs.get(record.address, ())
@@ -194,6 +232,8 @@ def _inside(facts: Facts, file: RecordFile, record: Record) -> Finding | None:
 def _claim_of(facts: Facts, file: RecordFile, record: Record) -> Iterator[Finding]:
     """Compare the claim of a living attachment: sriov-cni would take a VF that has none."""
     claim = facts.state.claims.get(record.address)
+    if record.address in facts.state.torn_claims:
+        return
     netns = record.owner.netns
     path = f"{facts.state.root}/pci/{record.address}"
     who = describe(record)

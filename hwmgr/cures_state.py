@@ -75,10 +75,7 @@ def set_file_aside(node: Node, finding: Finding) -> list[str]:
     if names[0] == "" and finding.id.startswith("record-"):
         names[0] = "journal"
     names = [name for name in names if name]
-    data = node.state.read_bytes(*names)
-    if data is not None:
-        node.state.write_bytes(data, "journal-torn", "-".join(names))
-        node.state.remove(*names)
+    node.state.set_aside(*names)
     return []
 
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hwmgr import facts_host, facts_spaces, facts_state
 from hwmgr.errors import NetlinkError, NoSuchDevice
-from hwmgr.holders import sees_all_processes
 from hwmgr.inventory import inventory
 from hwmgr.model import USERSPACE_DRIVERS, VFState
 from hwmgr.pci import device_path, find_pf, list_pfs
 from hwmgr.savedstate import Format
+from hwmgr.sight import Sight
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -81,7 +80,8 @@ def gather(node: Node, pf_address: str | None = None, held: str | None = None) -
     """
     everything = pf_address is None
     pfs = list_pfs(node.sysfs) if pf_address is None else _one(node, pf_address)
-    state = facts_state.gather_state(node)
+    sight = Sight(node.proc, node.all_processes)
+    state = facts_state.gather_state(node, sight)
     vfs = inventory(node) if everything else inventory(node, pfs)
     records = [f.record for f in state.files if f.record is not None]
     if not everything:
@@ -95,7 +95,7 @@ def gather(node: Node, pf_address: str | None = None, held: str | None = None) -
     userspace = [v.vf.iommu_group for v in vfs if v.vf.driver == "vfio-pci" and v.vf.iommu_group]
     return Facts(
         boot_id=node.boot_id,
-        all_processes=sees_all_processes(node.proc),
+        all_processes=sight.all_processes,
         pfs=tuple(pfs),
         vfs=tuple(vfs),
         host=host,
@@ -106,7 +106,7 @@ def gather(node: Node, pf_address: str | None = None, held: str | None = None) -
         busy=frozenset(
             r.address for r in records if r.address != held and facts_state.is_busy(node, r.address)
         ),
-        unjudged=frozenset(r.owner.netns.path for r in lost if _out_of_sight(node, r)),
+        unjudged=frozenset(p for r in lost if sight.says_nothing(p := r.owner.netns.path)),
         autoprobe=frozenset(p.address for p in pfs if _autoprobe(node, p)),
         drivers=frozenset(node.sysfs.names("bus/pci/drivers")),
         groups=facts_host.groups(node.sysfs, userspace),
@@ -165,14 +165,6 @@ def _strays(state: StateFacts, records: list[Record]) -> bool:
     belonging = {path for record in records for path in record.saved_files}
     seed = [e for e in state.entries if e.format is Format.SEED and e.netns_inode]
     return any(e.path not in belonging for e in seed)
-
-
-def _out_of_sight(node: Node, record: Record) -> bool:
-    """Tell whether a path that leads nowhere says nothing: its folder is not ours to see."""
-    path = record.owner.netns.path
-    if path.startswith("/proc/"):
-        return not sees_all_processes(node.proc)
-    return not path or not os.path.isdir(os.path.dirname(path))
 
 
 def _autoprobe(node: Node, pf: PF) -> bool:

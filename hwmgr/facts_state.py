@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hwmgr import claims
-from hwmgr.errors import LockTimeout, NamespaceError, RecordTorn, StateError
+from hwmgr.errors import LockTimeout, RecordTorn, StateError
 from hwmgr.journal import SCHEMA
 from hwmgr.journal import decode as decode_record
-from hwmgr.netns import identity
 from hwmgr.pci import parse_address
 from hwmgr.savedstate import all_entries
 
@@ -22,6 +21,7 @@ if TYPE_CHECKING:
     from hwmgr.model import Record
     from hwmgr.node import Node
     from hwmgr.savedstate import SavedEntry
+    from hwmgr.sight import Sight
     from hwmgr.store import StateDir
 
 # StateDir.write_bytes(): ``.<name>.<pid>.<nanoseconds>``.
@@ -51,10 +51,14 @@ class RecordFile:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """A claim file: the path in it, and the namespace that this leads to, None when to none."""
+    """A claim file: the path in it, and the namespace that this leads to, None when to none.
+
+    ``unjudged``: that it leads to none means nothing where we run.
+    """
 
     path: str
     key: NamespaceKey | None
+    unjudged: bool = False
 
     @property
     def live(self) -> bool:
@@ -72,29 +76,37 @@ class Temporary:
 
 @dataclass(frozen=True, slots=True)
 class StateFacts:
-    """All of the state directory that doctor looks at."""
+    """All of the state directory that doctor looks at; ``torn_claims`` by file name, with why."""
 
     root: str
     mode: int
     files: tuple[RecordFile, ...]
     claims: dict[str, Claim]
+    torn_claims: dict[str, str]
     entries: tuple[SavedEntry, ...]
     temporaries: tuple[Temporary, ...]
 
 
-def gather_state(node: Node, *, everything: bool = True) -> StateFacts:
+def gather_state(node: Node, sight: Sight, *, everything: bool = True) -> StateFacts:
     """Read the state directory; without ``everything`` only records and claims. Writes nothing."""
     state = node.state
-    found = {
-        address: Claim(path, _key(path))
-        for address in claims.addresses(state)
-        if (path := claims.claimed_by(state, address)) is not None
-    }
+    found: dict[str, Claim] = {}
+    torn: dict[str, str] = {}
+    for address in claims.addresses(state):
+        try:
+            path = claims.claimed_by(state, address)
+        except RecordTorn as error:
+            torn[address] = error.reason
+            continue
+        if path is not None:
+            key = sight.namespace(path)
+            found[address] = Claim(path, key, key is None and sight.says_nothing(path))
     return StateFacts(
         root=state.root,
         mode=_mode(state.root),
         files=tuple(_record_files(state)),
         claims=found,
+        torn_claims=torn,
         entries=tuple(all_entries(state)) if everything else (),
         temporaries=tuple(_temporaries(node)) if everything else (),
     )
@@ -114,14 +126,6 @@ def is_busy(node: Node, address: str) -> bool:
         return False
 
 
-def _key(path: str) -> NamespaceKey | None:
-    try:
-        netns = identity(path)
-    except NamespaceError:
-        return None
-    return netns.dev, netns.inode
-
-
 def _mode(path: str) -> int:
     try:
         return os.stat(path).st_mode & 0o7777
@@ -132,7 +136,8 @@ def _mode(path: str) -> int:
 def _record_files(state: StateDir) -> Iterator[RecordFile]:
     for name in state.list("journal"):
         path = state.path("journal", name)
-        if os.path.isdir(path):
+        if name == "containers":
+            # The other plane's: multus.intents.
             continue
         stem = name.removesuffix(_SUFFIX)
         address = parse_address(stem) if name == f"{parse_address(stem)}{_SUFFIX}" else None

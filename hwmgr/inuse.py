@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import NamespaceError
@@ -59,11 +60,16 @@ class Namespaces:
 
 
 class OpenFiles:
-    """Tells which process has a device file open; all processes are looked through at most once."""
+    """Tells which process has a device file open; all processes are looked through at most once.
+
+    A virtual machine in a container opens the node of its own /dev, which shows here without the
+    way to it (``/vfio/42``, d_path(9)), so device numbers are compared, and paths of what is no
+    device.
+    """
 
     def __init__(self, proc: str) -> None:
         self._proc = proc
-        self._holders: dict[str, str] | None = None
+        self._holders: dict[str | int, str] | None = None
 
     def holder(self, *files: str) -> str | None:
         """Return ``process <pid> (<name>)`` for one that has any of the files open, else None."""
@@ -71,10 +77,11 @@ class OpenFiles:
             return None
         if self._holders is None:
             self._holders = dict(self._all())
-        pid = next((self._holders[f] for f in files if f in self._holders), None)
+        keys = [key for file in files for key in (file, _device_number(file)) if key is not None]
+        pid = next((self._holders[key] for key in keys if key in self._holders), None)
         return None if pid is None else f"process {pid} ({_name(self._proc, pid)})"
 
-    def _all(self) -> Iterator[tuple[str, str]]:
+    def _all(self) -> Iterator[tuple[str | int, str]]:
         for pid in _pids(self._proc):
             folder = f"{self._proc}/{pid}/fd"
             try:
@@ -82,12 +89,25 @@ class OpenFiles:
             except OSError:
                 continue
             for descriptor in descriptors:
+                path = f"{folder}/{descriptor}"
                 try:
-                    target = os.readlink(f"{folder}/{descriptor}")
+                    target = os.readlink(path)
                 except OSError:
                     continue
-                if "/vfio/" in target or "/uio" in target:
+                # Only such files are looked at: stat(2) of a file on a dead server hangs.
+                if "/vfio" in target or "/uio" in target:
                     yield target, pid
+                    number = _device_number(path)
+                    if number is not None:
+                        yield number, pid
+
+
+def _device_number(path: str) -> int | None:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_rdev if stat.S_ISCHR(status.st_mode) else None
 
 
 def routed_netdevs(proc: str) -> frozenset[str]:

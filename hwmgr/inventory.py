@@ -13,13 +13,14 @@ from hwmgr.inuse import Namespaces, OpenFiles, routed_netdevs
 from hwmgr.model import USERSPACE_DRIVERS, VF, PciAddress, VFState
 from hwmgr.pci import list_pfs, list_vfs, survey
 from hwmgr.representor import has_representors
+from hwmgr.sight import Sight
 from hwmgr.vfstate import Facts, HostNetdev, decide
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from hwmgr.links import Links
-    from hwmgr.model import PF, Record, VFSettings
+    from hwmgr.model import PF, NetnsIdentity, Record, VFSettings
     from hwmgr.node import Node
 
 _Answer = TypeVar("_Answer")
@@ -59,7 +60,8 @@ class PFInfo:
 class _Host:
     """What is asked of the host once, whatever the number of VFs."""
 
-    def __init__(self, node: Node, links: Links) -> None:
+    def __init__(self, node: Node, links: Links, sight: Sight) -> None:
+        self._sight = sight
         self.namespaces = Namespaces(node.proc)
         self.open_files = OpenFiles(node.proc)
         self._sysfs = node.sysfs
@@ -68,6 +70,10 @@ class _Host:
         with_address = _asked(links.addresses) or {}
         self._addressed = {n.name for n in self._netdevs.values() if n.index in with_address}
         self._routed = routed_netdevs(node.proc)
+
+    def alive(self, netns: NetnsIdentity) -> bool:
+        """Tell whether a namespace lives, for all that can be seen from here."""
+        return self.namespaces.alive(netns) or self._sight.says_nothing(netns.path)
 
     def uses(self, name: str) -> tuple[bool, bool]:
         """Tell whether a netdev has an address, and whether it has a route.
@@ -101,11 +107,12 @@ def inventory(
     """
     sysfs = node.sysfs
     chosen = survey(sysfs) if pfs is None else ((pf, list_vfs(sysfs, pf.address)) for pf in pfs)
-    kept = _kept(node, this_boot=this_boot)
+    sight = Sight(node.proc, node.all_processes)
+    kept = _kept(node, sight, this_boot=this_boot)
     found: list[VFInfo] = []
     known: set[str] = set()
     with node.netlink.links() as links:
-        host = _Host(node, links)
+        host = _Host(node, links, sight)
         for pf, vfs in chosen:
             known.add(pf.address)
             settings = host.settings(pf) if vfs else {}
@@ -188,7 +195,7 @@ class _Kept:
     claims: Mapping[str, str]
 
 
-def _kept(node: Node, *, this_boot: bool) -> _Kept:
+def _kept(node: Node, sight: Sight, *, this_boot: bool) -> _Kept:
     records: dict[str, Record] = {}
     torn: dict[str, str] = {}
     for address in node.journal.addresses():
@@ -203,11 +210,14 @@ def _kept(node: Node, *, this_boot: bool) -> _Kept:
     records = {a: r for a, r in records.items() if a not in past}
     live = {}
     for claimed in claims.addresses(node.state):
-        path = claims.claimed_by(node.state, claimed)
+        try:
+            path = claims.claimed_by(node.state, claimed)
+        except RecordTorn:
+            continue
         # The path of a claim that went with its record may stand for another's namespace by now.
         if claimed in past and past[claimed].owner.netns.path == path:
             continue
-        if path and claims.is_live(path):
+        if path and (sight.namespace(path) or sight.says_nothing(path)):
             live[claimed] = path
     return _Kept(records, torn, live)
 
@@ -232,7 +242,7 @@ def _facts(node: Node, host: _Host, kept: _Kept, vf: VF, settings: VFSettings | 
             pf_record=of_pf,
             torn=torn,
             same_boot=record.boot_id == node.boot_id,
-            owner_alive=host.namespaces.alive(record.owner.netns),
+            owner_alive=host.alive(record.owner.netns),
             claim=claim,
         )
     if torn is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any, cast
 
@@ -20,6 +21,7 @@ from hwmgr.model import (
     VlanProto,
 )
 from hwmgr.pci import address_key, parse_address
+from hwmgr.plausible import check_record
 
 if TYPE_CHECKING:
     from hwmgr.store import StateDir
@@ -46,7 +48,7 @@ class Journal:
 
     def has(self, address: str) -> bool:
         """Tell whether a function has a record, whole or torn."""
-        return self._state.read_bytes(_FOLDER, address + _SUFFIX) is not None
+        return os.path.lexists(self._state.path(_FOLDER, address + _SUFFIX))
 
     def write(self, record: Record) -> None:
         """Write a record durably, in place of an older one."""
@@ -84,10 +86,10 @@ class Journal:
         """
         found = []
         for address in self.addresses():
-            data = self._state.read_bytes(_FOLDER, address + _SUFFIX)
-            if data is None or container_id.encode() not in data:
-                continue
             try:
+                data = self._state.read_bytes(_FOLDER, address + _SUFFIX)
+                if data is None or container_id.encode() not in data:
+                    continue
                 record = self.read(address)
             except RecordTorn:
                 continue
@@ -102,10 +104,7 @@ class Journal:
 
         It goes to ``journal-torn/`` and stays there for the administrator to read.
         """
-        data = self._state.read_bytes(_FOLDER, address + _SUFFIX)
-        if data is not None:
-            self._state.write_bytes(data, _FOLDER + "-torn", address + _SUFFIX)
-        self.remove(address)
+        self._state.set_aside(_FOLDER, address + _SUFFIX)
 
 
 def encode(record: Record) -> dict[str, object]:
@@ -130,7 +129,7 @@ def _decode(value: dict[str, Any]) -> Record:
         raise ValueError(f"schema {schema}, this version knows {SCHEMA}")
     owner = dict(fields["owner"])
     owner["netns"] = NetnsIdentity(**owner["netns"])
-    return Record(
+    record = Record(
         **{
             **fields,
             "address": PciAddress(fields["address"]),
@@ -143,6 +142,8 @@ def _decode(value: dict[str, Any]) -> Record:
             "saved_files": tuple(fields["saved_files"]),
         }
     )
+    check_record(record)
+    return record
 
 
 def decode_before(value: dict[str, Any]) -> Before:

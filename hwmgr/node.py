@@ -37,7 +37,8 @@ class Node:
     ``log`` takes one line for the administrator; ``proc`` is where processes are looked for;
     ``modprobes`` are the programs that may load a driver's module, none where the tree is not this
     kernel's. ``run`` and ``etc`` are where other programs tell what they do, ``kubelet`` is
-    kubelet's folder.
+    kubelet's folder; ``all_processes`` tells whether ``proc`` shows every process of the host,
+    None: look there.
     """
 
     sysfs: Sysfs
@@ -57,6 +58,7 @@ class Node:
     run: str = "/run"
     etc: str = "/etc"
     kubelet: str = "/var/lib/kubelet"
+    all_processes: bool | None = None
     journal: Journal = field(init=False)
     locks: Locks = field(init=False)
 

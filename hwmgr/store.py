@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import stat
 import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 _LOCK_POLL_SECONDS = 0.02
+# Records are a few kilobytes, with the configuration of a network in them.
+_LONGEST = 8 << 20
 
 
 class StateDir:
@@ -35,15 +38,27 @@ class StateDir:
         return os.path.join(self.root, *names)
 
     def read_bytes(self, *names: str) -> bytes | None:
-        """Return the content of a file, None when it is absent."""
+        """Return the content of a file, None when it is absent.
+
+        Raises RecordTorn for what none of us has written: a link, a folder, a file without end.
+        """
         path = self.path(*names)
+        # O_NONBLOCK: opening somebody's FIFO would wait for a writer.
+        flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
         try:
-            with open(path, "rb") as file:
-                return file.read()
+            fd = os.open(path, flags)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except OSError as error:
+            if error.errno == errno.ELOOP:
+                raise RecordTorn(path, "it is a symbolic link") from error
             raise StateError(path, error.errno or 0) from error
+        try:
+            return _read_whole(fd, path)
+        except OSError as error:
+            raise StateError(path, error.errno or 0) from error
+        finally:
+            os.close(fd)
 
     def read_json(self, *names: str) -> object | None:
         """Return a record; None when absent. Raises RecordTorn when it is not JSON."""
@@ -115,6 +130,17 @@ class StateDir:
             _fsync_folder(os.path.dirname(path))
         except OSError as error:
             raise StateError(path, error.errno or 0) from error
+
+    def set_aside(self, *names: str) -> None:
+        """Move whatever has a name to ``journal-torn/``, for the administrator to see.
+
+        A rename needs no room on the disk and moves a folder or a link as well. One that lies there
+        already stays: the later one gets a number.
+        """
+        name, number = "-".join(n for n in names if n != "journal"), 0
+        while os.path.lexists(self.path("journal-torn", f"{name}.{number}" if number else name)):
+            number += 1
+        self.move(names, ("journal-torn", f"{name}.{number}" if number else name))
 
     def remove_folder_if_empty(self, *names: str) -> None:
         """Remove a folder that holds nothing any more; anything else is fine."""
@@ -188,6 +214,16 @@ class StateDir:
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StateError(path, error.errno or 0) from error
+
+
+def _read_whole(fd: int, path: str) -> bytes:
+    status = os.fstat(fd)
+    if not stat.S_ISREG(status.st_mode):
+        raise RecordTorn(path, "it is no plain file")
+    if status.st_size > _LONGEST:
+        raise RecordTorn(path, f"{status.st_size} bytes are too many for a state file")
+    with os.fdopen(fd, "rb", closefd=False) as file:
+        return file.read(_LONGEST)
 
 
 def _is_at(fd: int, path: str) -> bool:

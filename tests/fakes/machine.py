@@ -78,6 +78,7 @@ def replace_node(node: Node, **change: object) -> Node:
     names = (
         "sysfs", "netlink", "udev", "runner", "state", "boot_id", "clock", "dpdk_tools",
         "checkpoint", "log", "modprobes", "proc", "dev", "devlink", "run", "etc", "kubelet",
+        "all_processes",
     )  # fmt: skip
     return Node(**{**{name: getattr(node, name) for name in names}, **change})
 
@@ -112,5 +113,6 @@ def build(
         run=f"{base}/run",
         etc=f"{base}/etc",
         kubelet=f"{base}/kubelet",
+        all_processes=True,
     )
     return Machine(sim, net, udev, runner, state, node, nics, logged, checkpoints)

@@ -99,6 +99,11 @@ class _State(StateDir):
         self._life.effect(f"remove {path}", lambda: StateError(path, errno.EROFS))
         super().remove(*names)
 
+    def move(self, names: Sequence[str], to: Sequence[str]) -> None:
+        path = "/".join(names)
+        self._life.effect(f"move {path}", lambda: StateError(path, errno.EROFS))
+        super().move(names, to)
+
 
 class _Runner:
     def __init__(self, real: Runner, life: Life) -> None:

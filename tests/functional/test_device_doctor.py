@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import stat
 import subprocess
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hwmgr import doctor, repair
+from hwmgr.inuse import OpenFiles
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, Kind, PciAddress
 from hwmgr.netns import entered
@@ -160,3 +162,28 @@ def facts(found: Finding) -> str:
 def links(bench: Bench, fd: int) -> object:
     with bench.node().netlink.links(fd) as there:
         return there.list()
+
+
+def test_a_device_file_of_a_virtual_machine_in_a_container_is_known_by_its_number(
+    tmp_path: Path,
+) -> None:
+    """Its /dev is a file system of its own, in a mount namespace of its own."""
+    ours, theirs = tmp_path / "vfio", tmp_path / "private"
+    ours.mkdir()
+    theirs.mkdir()
+    number = os.makedev(1, 7)
+    os.mknod(ours / "42", stat.S_IFCHR | 0o600, number)
+    script = f"mount -t tmpfs none {theirs} && mkdir {theirs}/vfio && cd {theirs}/vfio && " + (
+        "mknod 42 c 1 7 && exec 3<42 && echo open && exec cat"
+    )
+    child = subprocess.Popen(
+        ["unshare", "-m", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"open\n"
+        assert os.readlink(f"/proc/{child.pid}/fd/3") != str(ours / "42")
+        assert OpenFiles("/proc").holder(str(ours / "42")) == f"process {child.pid} (cat)"
+    finally:
+        child.communicate()
+    assert OpenFiles("/proc").holder(str(ours / "42")) is None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -47,10 +47,11 @@ vf_settings = st.builds(
     link_state=maybe() | st.sampled_from(LinkState),
 )
 texts = st.lists(names, max_size=3).map(tuple)
+plain = names.filter(lambda text: text not in (".", "..") and not {"/", "\0"} & set(text))
 netdevs = st.builds(
     Netdev,
     index=numbers,
-    name=names,
+    name=plain,
     mac=names,
     mtu=numbers,
     up=st.booleans(),
@@ -84,15 +85,20 @@ records = st.builds(
     index=maybe() | st.integers(0, 255),
     before=st.builds(
         Before,
-        driver=maybe() | names,
-        driver_override=maybe() | names,
+        driver=maybe() | plain,
+        driver_override=maybe() | plain,
         settings=maybe() | vf_settings,
         netdevs=st.lists(netdevs, max_size=2).map(tuple),
     ),
     settings=vf_settings,
-    driver=maybe() | names,
-    saved_files=texts,
+    driver=maybe() | plain,
     note=st.dictionaries(names, st.none() | st.booleans() | names, max_size=3),
+).flatmap(
+    lambda record: st.lists(plain, max_size=2).map(
+        lambda ends: replace(
+            record, saved_files=tuple(f"/s/{record.owner.container_id}-{end}" for end in ends)
+        )
+    )
 )
 fixed = settings(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -167,3 +173,41 @@ def test_every_field_of_a_record_is_drawn_above() -> None:
         "address", "kind", "stage", "boot_id", "owner", "pf_address", "pf_ifname", "index",
         "before", "settings", "driver", "saved_files", "note",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("where", "value"),
+    [
+        ("owner.container_id", 5),
+        ("owner.container_id", None),
+        ("owner.netns.path", 5),
+        ("owner.netns.inode", "x"),
+        ("boot_id", None),
+        ("index", "x"),
+        ("address", "../x"),
+        ("pf_address", "../../etc"),
+        ("before.driver", "../x"),
+        ("driver", "a/b"),
+        ("before.netdevs.0.name", 7),
+        ("before.netdevs.0.name", "../x"),
+        ("before.netdevs.0.altnames", [1]),
+        ("settings.vlan", "x"),
+        ("saved_files", [1]),
+        ("saved_files", "abc"),
+        ("saved_files", ["/etc/passwd"]),
+        ("saved_files", ["/s/../c1-net1"]),
+        ("note", "x"),
+    ],
+)
+def test_what_would_become_a_path_or_break_its_reader_is_damage(where: str, value: object) -> None:
+    netdev = Netdev(3, "eth1v0", "02:00:00:00:00:01", 1500, up=False)
+    good = replace(_record("0000:01:10.0", "c1"), before=Before("igbvf", netdevs=(netdev,)))
+    data = json.loads(json.dumps(encode(replace(good, saved_files=("/s/c1-net1",)))))
+    decode(data, "p")
+    *way, last = where.split(".")
+    at = data
+    for key in way:
+        at = at[int(key) if key.isdigit() else key]
+    at[last] = value
+    with pytest.raises(RecordTorn):
+        decode(data, "p")

@@ -15,7 +15,7 @@ import pytest
 from hwmgr import claims, doctor, driver, repair
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, DpdkRequest, Kind, Netdev, PciAddress, VFSettings
-from tests.fakes.machine import build
+from tests.fakes.machine import build, replace_node
 from tests.fakes.mortal import Killed, Life, mortal
 from tests.fakes.tree import Nic
 
@@ -120,6 +120,10 @@ def claim_stale(bench: Bench) -> None:
     bench.machine.state.write_bytes(b"/run/netns/gone", "pci", VF)
 
 
+def claim_torn(bench: Bench) -> None:
+    os.makedirs(f"{bench.machine.state.root}/pci/{VF}")
+
+
 def pf_renamed(bench: Bench) -> None:
     bench.attach(VF)
     node = bench.machine.node
@@ -189,6 +193,7 @@ DAMAGES = {
     two_records: "record-two",
     claim_lost: "claim-missing",
     claim_stale: "claim-stale",
+    claim_torn: "claim-torn",
     pf_renamed: "pf-renamed",
     temporary_left: "temp-file",
     orphaned_state_file: "companion-orphaned",
@@ -434,6 +439,58 @@ def test_a_claim_is_a_name_too(bench: Bench) -> None:
 def test_a_namespace_that_only_another_process_space_knows_is_not_judged(bench: Bench) -> None:
     """In a container without the host's processes a dead path of /proc says nothing."""
     nameless(bench)
+    node = replace_node(bench.machine.node, all_processes=False)
+    assert doctor.examine(node) == []
+
+
+def test_from_a_container_a_namespace_that_cannot_be_seen_is_not_taken_for_gone(
+    bench: Bench, tmp_path: Path
+) -> None:
+    """Its own /run/netns is empty, or has plain files where the host has mounts."""
+    bench.attach(VF)
+    node = replace_node(bench.machine.node, all_processes=False)
+    record = node.journal.read(VF)
+    assert record is not None
+    for name, there in (("away/x", False), ("plain", True)):
+        path = tmp_path / name
+        if there:
+            path.write_text("")
+        netns = replace(record.owner.netns, path=str(path))
+        node.journal.write(replace(record, owner=replace(record.owner, netns=netns)))
+        claims.write(node.state, VF, str(path))
+        (found,) = doctor.examine(node)
+        assert (found.id, found.cure) == ("owner-unseen", None)
+        node.journal.remove(VF)
+        (found,) = doctor.examine(node)
+        assert (found.id, found.cure) == ("vf-foreign", None), "its claim may well count"
+    assert repair.plan(node) == []
+
+
+def test_in_a_folder_with_namespaces_an_absent_name_is_gone(bench: Bench, tmp_path: Path) -> None:
+    bench.attach(VF)
+    node = replace_node(bench.machine.node, all_processes=False)
+    record = node.journal.read(VF)
+    assert record is not None
+    netns = replace(record.owner.netns, path=str(tmp_path / "gone"))
+    node.journal.write(replace(record, owner=replace(record.owner, netns=netns)))
+    claims.write(node.state, VF, str(tmp_path / "gone"))
+    mounted = f"1 1 0:4 net:[4] {tmp_path}/another rw - nsfs nsfs rw\n"
+    Path(node.proc, "self/mountinfo").write_text(mounted)
+    assert [f.id for f in doctor.examine(node)] == ["vf-leaked"]
+
+
+def test_a_pod_of_a_plugin_that_makes_no_claims_keeps_its_vf(bench: Bench) -> None:
+    """An older sriov-cni: a state file, and the netdev in a namespace that has a name."""
+    pod = bench.attach(VF)
     node = bench.machine.node
-    os.unlink(f"{node.proc}/self/ns")
+    node.journal.remove(VF)
+    node.state.remove("pci", VF)
+    bench.machine.netlink.edit("net1", pod.key, alias=None)
+    mounted = Path(node.proc, "self/mountinfo")
+    mounted.write_text(f"1 1 0:4 net:[{pod.key[1]}] {pod.path} rw - nsfs nsfs rw\n")
+    assert {(f.id, f.cure) for f in doctor.examine(node)} == {("vf-foreign", None)}
+    mounted.unlink()
+    bench.machine.kill(pod)
+    assert "companion-orphaned" in {f.id for f in doctor.examine(node)}
+    repair.carry_out(node, repair.plan(node))
     assert doctor.examine(node) == []

@@ -195,3 +195,26 @@ def test_the_functions_lock_is_sriov_cnis(state: StateDir) -> None:
         os.close(fd)
     with Locks(state).container("c" * 300):
         pass
+
+
+@pytest.mark.parametrize("kind", ["folder", "fifo", "link", "loop", "endless"])
+def test_what_none_of_us_wrote_is_torn_and_can_be_set_aside(state: StateDir, kind: str) -> None:
+    """None of them may hold a reader up, or fill its memory."""
+    state.write_bytes(b"", "journal", "other")
+    path = state.path("journal", "x")
+    if kind == "folder":
+        os.mkdir(path)
+    elif kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "endless":
+        with open(path, "wb") as file:
+            file.truncate(1 << 40)
+    else:
+        os.symlink("/etc/passwd" if kind == "link" else "x", path)
+    with pytest.raises(RecordTorn):
+        state.read_bytes("journal", "x")
+    state.set_aside("journal", "x")
+    assert state.list("journal") == ["other"]
+    state.write_bytes(b"", "journal", "x")
+    state.set_aside("journal", "x")
+    assert state.list("journal-torn") == ["x", "x.1"]

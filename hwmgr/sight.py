@@ -1,0 +1,69 @@
+"""What a recorded namespace path that leads nowhere means where we run: gone, or out of sight.
+
+In a container, paths of the host lead nowhere while their namespaces live: ``/proc`` shows other
+processes, ``/run/netns`` is another folder, or one whose mounts are not passed on (mount
+propagation, mount_namespaces(7)) and shows plain files.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from hwmgr.errors import NamespaceError
+from hwmgr.holders import sees_all_processes
+from hwmgr.netns import identity
+
+if TYPE_CHECKING:
+    from hwmgr.holders import NamespaceKey
+
+
+class Sight:
+    """How far we see from one process; all is looked up at most once."""
+
+    def __init__(self, proc: str, all_processes: bool | None = None) -> None:
+        self._proc = proc
+        self.all_processes = sees_all_processes(proc) if all_processes is None else all_processes
+        self._folders: frozenset[str] | None = None
+
+    def namespace(self, path: str) -> NamespaceKey | None:
+        """Return the namespace that a path of the host leads to, None when to none."""
+        for seen in self._ways(path):
+            try:
+                netns = identity(seen)
+            except NamespaceError:
+                continue
+            return netns.dev, netns.inode
+        return None
+
+    def says_nothing(self, path: str) -> bool:
+        """Tell whether a path that leads nowhere may be one that we cannot follow.
+
+        Who sees every process sees every mount and descriptor as well. Others have only the folder
+        to go by: it is the host's if there are namespaces in it, and not if the name is there and
+        is none.
+        """
+        if self.all_processes:
+            return False
+        if not path or path.startswith("/proc/") or os.path.lexists(path):
+            return True
+        return os.path.realpath(os.path.dirname(path)) not in self._with_namespaces()
+
+    def _ways(self, path: str) -> tuple[str, ...]:
+        """Return the path, and the one by which the first process would follow it."""
+        if not path or not self.all_processes or path.startswith("/proc/"):
+            return (path,)
+        return (path, f"{self._proc}/1/root{path}")
+
+    def _with_namespaces(self) -> frozenset[str]:
+        if self._folders is None:
+            self._folders = frozenset(self._mounted())
+        return self._folders
+
+    def _mounted(self) -> list[str]:
+        try:
+            with open(f"{self._proc}/self/mountinfo", encoding="utf-8", errors="replace") as file:
+                rows = [line.split(" ", 5) for line in file]
+        except OSError:
+            return []
+        return [os.path.dirname(r[4]) for r in rows if len(r) > 4 and r[3].startswith("net:[")]
