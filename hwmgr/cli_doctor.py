@@ -29,7 +29,7 @@ PfOption = Annotated[
 AddressesArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[ADDR]...",
+        metavar="ADDR",
         help="Only what concerns these functions.",
         autocompletion=cli_complete.vfs,
         show_default=False,
