@@ -65,7 +65,8 @@ def plan(
     _show(session, output, found.changes, found.problems, done=False)
     for problem in found.problems:
         session.complain(problem)
-    _say(session, found)
+    only = [*(["--pf", pf] if pf else []), *(["--only-vfs"] if only_vfs else [])]
+    _say(session, found, " ".join([*only, file or "--revert"]))
     raise typer.Exit(1 if found.changes or found.problems else 0)
 
 
@@ -195,7 +196,7 @@ def _show(
     session.show(rows, cli_applyviews.CHANGE_COLUMNS, form, data=data)
 
 
-def _say(session: Session, found: Plan) -> None:
+def _say(session: Session, found: Plan, what: str) -> None:
     for hit in found.hits:
         session.complain(f"takes {hit.vf.address} away: {hit.holder}")
     if found.problems:
@@ -203,9 +204,9 @@ def _say(session: Session, found: Plan) -> None:
     if not found.changes:
         session.complain("nothing to do")
     elif found.hits:
-        session.complain(f"{len(found.changes)} changes; apply needs --force")
+        session.complain(f"{len(found.changes)} to change; 'hwmgr apply --force {what}' does it")
     else:
-        session.complain(f"{len(found.changes)} changes; 'hwmgr apply' makes them")
+        session.complain(f"{len(found.changes)} to change; 'hwmgr apply {what}' does it")
 
 
 def _program() -> str:

@@ -27,8 +27,13 @@
 
 from __future__ import annotations
 
-from errno import ETIMEDOUT
+from errno import EACCES, ETIMEDOUT
 from os import strerror
+
+
+def _why(errno: int) -> str:
+    """Return the kernel's word, and what to do about the one that people meet first."""
+    return strerror(errno) + ("; run it as root" if errno == EACCES else "")
 
 
 class HwmgrError(Exception):
@@ -43,7 +48,7 @@ class SysfsError(HwmgrError):
     """A read or write under the sysfs root failed; ``errno`` tells how (ENOENT, EBUSY, EINVAL…)."""
 
     def __init__(self, action: str, path: str, errno: int) -> None:
-        super().__init__(f"cannot {action} {path}: {strerror(errno)}")
+        super().__init__(f"cannot {action} {path}: {_why(errno)}")
         self.path = path
         self.errno = errno
 
@@ -100,7 +105,7 @@ class StateError(HwmgrError):
     """The state directory cannot be read or written."""
 
     def __init__(self, path: str, errno: int, message: str = "") -> None:
-        super().__init__(message or f"state {path}: {strerror(errno)}")
+        super().__init__(message or f"state {path}: {_why(errno)}")
         self.path = path
         self.errno = errno
 

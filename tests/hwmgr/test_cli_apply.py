@@ -82,7 +82,7 @@ def test_plan_apply_and_back(cli: Cli) -> None:
     assert out.splitlines()[0].split() == [
         "PF", "VF", "ADDRESS", "ATTRIBUTE", "NOW", "THEN", "HITS", "WHY",
     ]  # fmt: skip
-    assert err == "hwmgr: 2 changes; 'hwmgr apply' makes them\n"
+    assert err == f"hwmgr: 2 to change; 'hwmgr apply {path}' does it\n"
     planned = cli.json("plan", path)
     assert [list(c) for c in planned["changes"]] == [CHANGE_KEYS] * 2
     assert (planned["problems"], planned["done"]) == ([], False)
