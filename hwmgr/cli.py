@@ -13,6 +13,7 @@ from hwmgr import cli_complete
 from hwmgr.cli_apply import apply, plan, units
 from hwmgr.cli_devices import pf_app, vf_app
 from hwmgr.cli_doctor import doctor, repair
+from hwmgr.cli_help import PlainCommand
 from hwmgr.cli_map import vf_map
 from hwmgr.cli_options import OutputOption, session_of
 from hwmgr.cli_output import Output
@@ -40,9 +41,21 @@ _GROUP_EXAMPLES = """Examples:
   hwmgr repair          (prints its plan)
   hwmgr repair --yes    (carries it out)
 """
+_DOCTOR_NOTES = """Exit status 1: an error or a warning was found.
+
+Example: hwmgr doctor --pf enp1s0
+"""
+_REPAIR_NOTES = """Exit status 1: something was found, or something could not be repaired.
+
+Examples:
+
+\b
+  hwmgr repair
+  hwmgr repair --yes 0000:01:10.0
+"""
 
 # The marks keep the lines as they are.
-FILE_EXAMPLE = """Example, for a PF named enp1s0:
+_FILE_EXAMPLE = """Example, for a PF named enp1s0:
 
 \b
   cat > desired.yaml <<'END'
@@ -57,7 +70,7 @@ FILE_EXAMPLE = """Example, for a PF named enp1s0:
   hwmgr apply desired.yaml
   hwmgr apply --revert
 """
-PLAN_STATUS = "Exit status 1: it would change something, or cannot be had."
+_PLAN_STATUS = "Exit status 1: it would change something, or cannot be had."
 
 app = typer.Typer(
     help="Show and manage the SR-IOV devices of this node.",
@@ -65,18 +78,47 @@ app = typer.Typer(
     rich_markup_mode=None,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-vf_app.command("map", epilog="Example: hwmgr vf map --svg node.svg")(vf_map)
+vf_app.command(
+    "map",
+    short_help="Show the node at a glance: a cell for each VF.",
+    epilog="Example: hwmgr vf map --svg node.svg",
+)(vf_map)
 app.add_typer(pf_app, name="pf")
 app.add_typer(vf_app, name="vf")
 app.add_typer(state_app, name="state")
-app.command("plan", epilog=f"{FILE_EXAMPLE}\n\n{PLAN_STATUS}")(plan)
-app.command("apply", epilog=FILE_EXAMPLE)(apply)
-app.command("units", epilog="Example: hwmgr units --install")(units)
-app.command("doctor", epilog="Exit status 1: an error or a warning was found.")(doctor)
 app.command(
-    "repair", epilog="Exit status 1: something was found, or something could not be repaired."
+    "plan",
+    cls=PlainCommand,
+    short_help="Show what apply would change, and whose VFs it would take.",
+    epilog=f"{_FILE_EXAMPLE}\n\n{_PLAN_STATUS}",
+)(plan)
+app.command(
+    "apply",
+    cls=PlainCommand,
+    short_help="Make the node's PFs and VFs as a file has them.",
+    epilog=_FILE_EXAMPLE,
+)(apply)
+app.command(
+    "units",
+    short_help="Print or install what applies the desired state at boot.",
+    epilog="Example: hwmgr units --install",
+)(units)
+app.command(
+    "doctor",
+    short_help="Say what is wrong on this node, and what puts it right.",
+    epilog=_DOCTOR_NOTES,
+)(doctor)
+app.command(
+    "repair",
+    cls=PlainCommand,
+    short_help="Print what can be put right; with --yes do it.",
+    epilog=_REPAIR_NOTES,
 )(repair)
-app.command("watch", epilog="Example: hwmgr watch --pf enp1s0 -o json --for 60")(watch)
+app.command(
+    "watch",
+    short_help="Show live what happens to PFs and VFs.",
+    epilog="Example: hwmgr watch --pf enp1s0 -o json --for 60",
+)(watch)
 
 
 def _print_version(value: bool) -> None:

@@ -68,7 +68,8 @@ def plan(
     _show(session, output, found.changes, cli_applyviews.plan_view(found))
     for text in (*found.problems, *found.cuts, *found.warnings):
         session.complain(text)
-    _say(session, found)
+    only = [*(["--pf", pf] if pf else []), *(["--only-vfs"] if only_vfs else [])]
+    _say(session, found, " ".join([*only, file or "--revert"]))
     raise typer.Exit(1 if found.changes or found.problems else 0)
 
 
@@ -223,7 +224,7 @@ def _show(session: Session, output: Output | None, changes: Sequence[Change], da
     session.show(rows, cli_applyviews.CHANGE_COLUMNS, form, data=data)
 
 
-def _say(session: Session, found: Plan) -> None:
+def _say(session: Session, found: Plan, what: str) -> None:
     for hit in found.hits:
         session.complain(f"takes {hit.vf.address} away: {hit.holder}")
     if found.problems:
@@ -231,9 +232,9 @@ def _say(session: Session, found: Plan) -> None:
     if not found.changes:
         session.complain("nothing to do")
     elif found.hits or found.cuts:
-        session.complain(f"{len(found.changes)} changes; apply needs --force")
+        session.complain(f"{len(found.changes)} to change; 'hwmgr apply --force {what}' does it")
     else:
-        session.complain(f"{len(found.changes)} changes; 'hwmgr apply' makes them")
+        session.complain(f"{len(found.changes)} to change; 'hwmgr apply {what}' does it")
 
 
 def _program() -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from hwmgr import cli_complete, cli_views
+from hwmgr.cli_help import PlainCommand
 from hwmgr.cli_listing import Wanted, show_pfs, show_vfs
 from hwmgr.cli_options import (
     AddressArgument,
@@ -22,7 +23,11 @@ pf_app = typer.Typer(help="Physical functions.", rich_markup_mode=None)
 vf_app = typer.Typer(help="Virtual functions.", rich_markup_mode=None)
 
 
-@pf_app.command("list", epilog="Example: hwmgr pf list -o wide")
+@pf_app.command(
+    "list",
+    short_help="List the physical functions with SR-IOV.",
+    epilog="Example: hwmgr pf list -o wide",
+)
 def _pf_list(context: typer.Context, output: OutputOption = None) -> None:
     """List the physical functions with SR-IOV, and how many of their VFs are free."""
     show_pfs(session_of(context), output)
@@ -50,7 +55,12 @@ def _vf_list(
     show_vfs(session_of(context), output, Wanted(pf, state, driver))
 
 
-@vf_app.command("show", epilog="Example: hwmgr vf show 01:10.0 -o json")
+@vf_app.command(
+    "show",
+    cls=PlainCommand,
+    short_help="Show one VF, and the reason for its state.",
+    epilog="Example: hwmgr vf show 01:10.0 -o json",
+)
 def _vf_show(context: typer.Context, addr: AddressArgument, output: OutputOption = None) -> None:
     """Show one VF, why it is in its state, and the settings that it had before."""
     from hwmgr.devicefiles import device_files
@@ -81,11 +91,18 @@ def _vf_show(context: typer.Context, addr: AddressArgument, output: OutputOption
     session.show_one(cli_views.vf_full_view(info, beside), output)
 
 
-@vf_app.command("bind", epilog="Example: hwmgr vf bind 0000:01:10.0 vfio-pci")
+@vf_app.command("bind", cls=PlainCommand, epilog="Example: hwmgr vf bind 0000:01:10.0 vfio-pci")
 def _vf_bind(
     context: typer.Context,
     addr: AddressArgument,
-    driver: Annotated[str, typer.Argument(metavar="DRIVER", autocompletion=cli_complete.drivers)],
+    driver: Annotated[
+        str,
+        typer.Argument(
+            metavar="DRIVER",
+            help="A driver that is loaded: vfio-pci, iavf, …",
+            autocompletion=cli_complete.drivers,
+        ),
+    ],
     force: ForceOption = False,
     output: OutputOption = None,
 ) -> None:
@@ -101,7 +118,7 @@ def _vf_bind(
     session.show([cli_views.vf_row(info)], cli_views.VF_COLUMNS, output, cli_views.vf_view(info))
 
 
-@vf_app.command("unbind", epilog="Example: hwmgr vf unbind 0000:01:10.0")
+@vf_app.command("unbind", cls=PlainCommand, epilog="Example: hwmgr vf unbind 0000:01:10.0")
 def _vf_unbind(
     context: typer.Context,
     addr: AddressArgument,

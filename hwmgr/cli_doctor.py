@@ -29,7 +29,7 @@ PfOption = Annotated[
 AddressesArgument = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[ADDR]...",
+        metavar="ADDR",
         help="Only what concerns these functions.",
         autocompletion=cli_complete.vfs,
         show_default=False,
@@ -82,9 +82,11 @@ def repair(
     people = (output or session.output) in (Output.TABLE, Output.WIDE)
     if not yes or people:
         _show(session, [step.finding for step in steps], output)
+    if not steps:
+        session.complain("nothing to repair")
+    elif not yes:
+        session.complain(f"{len(steps)} found; 'hwmgr repair --yes' puts them right")
     if not yes:
-        if steps:
-            session.complain(f"{len(steps)} found; 'hwmgr repair --yes' puts them right")
         raise typer.Exit(1 if steps else 0)
     with session.busy(f"repairing {len(steps)}"):
         outcomes = carry_out(node, steps, wanted)

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from hwmgr import cli_complete, cli_views
+from hwmgr.cli_help import PlainCommand
 from hwmgr.cli_options import OutputOption, session_of
 from hwmgr.errors import StateError
 
@@ -24,14 +25,18 @@ def _state_list(context: typer.Context, output: OutputOption = None) -> None:
     session.show(rows, cli_views.STATE_COLUMNS, output)
 
 
-@state_app.command("show", epilog="Example: hwmgr state show journal/0000:01:10.0.json")
+@state_app.command(
+    "show",
+    cls=PlainCommand,
+    epilog="Example: hwmgr state show journal/0000:01:10.0.json",
+)
 def _state_show(
     context: typer.Context,
     id_: Annotated[
         str,
         typer.Argument(
             metavar="ID",
-            help="An id of 'state list', or an address or container id that only one has.",
+            help="As in 'state list'; an address or container id too.",
             autocompletion=cli_complete.state_ids,
         ),
     ],

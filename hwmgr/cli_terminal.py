@@ -103,7 +103,10 @@ def guarded(terminal: Terminal, action: Callable[[], int]) -> int:
             terminal.complain(f"internal error: {type(error).__name__}: {error}")
             return 1
         hint = getattr(getattr(error, "ctx", None), "command_path", None) or terminal.program
-        terminal.complain(f"{explain()} See '{hint} --help'.")
+        # pydantic's words, by way of typer.
+        text = explain().replace("Value error, ", "")
+        stop = "" if text.endswith((".", "?", "!")) else "."
+        terminal.complain(f"{text}{stop} See '{hint} --help'.")
         return 2
     return status
 

@@ -122,7 +122,7 @@ def unbind(sysfs: Sysfs, address: str) -> None:
         if current_driver(sysfs, address) is not None:
             raise BindError(address, driver, f"unbinding: {error}", error.errno) from error
     if current_driver(sysfs, address) == driver:
-        raise BindError(address, driver, f"{driver} did not let go of it")
+        raise BindError(address, driver, f"{driver} did not let go of it; see dmesg")
 
 
 def restore(

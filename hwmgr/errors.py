@@ -27,7 +27,7 @@
 
 from __future__ import annotations
 
-from errno import ETIMEDOUT
+from errno import EACCES, ETIMEDOUT
 from os import strerror
 
 
@@ -36,6 +36,11 @@ def reason_of(error: BaseException) -> str:
     if not isinstance(error, HwmgrError):
         return "interrupted" if isinstance(error, KeyboardInterrupt) else repr(error)
     return "; ".join([error.message, *getattr(error, "__notes__", ())])
+
+
+def _why(errno: int) -> str:
+    """Return the kernel's word, and what to do about the one that people meet first."""
+    return strerror(errno) + ("; run it as root" if errno == EACCES else "")
 
 
 class HwmgrError(Exception):
@@ -50,7 +55,7 @@ class SysfsError(HwmgrError):
     """A read or write under the sysfs root failed; ``errno`` tells how (ENOENT, EBUSY, EINVAL…)."""
 
     def __init__(self, action: str, path: str, errno: int) -> None:
-        super().__init__(f"cannot {action} {path}: {strerror(errno)}")
+        super().__init__(f"cannot {action} {path}: {_why(errno)}")
         self.path = path
         self.errno = errno
 
@@ -107,7 +112,7 @@ class StateError(HwmgrError):
     """The state directory cannot be read or written."""
 
     def __init__(self, path: str, errno: int, message: str = "") -> None:
-        super().__init__(message or f"state {path}: {strerror(errno)}")
+        super().__init__(message or f"state {path}: {_why(errno)}")
         self.path = path
         self.errno = errno
 

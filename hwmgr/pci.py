@@ -82,10 +82,11 @@ def _port_0_first(sysfs: Sysfs, names: list[str]) -> tuple[str, ...]:
 def find_vf(sysfs: Sysfs, address: str) -> VF:
     """Read one VF; raises NoSuchDevice when there is none at the address."""
     if not sysfs.exists(device_path(address)):
-        raise NoSuchDevice(address, "there is no such PCI function on this node")
+        raise NoSuchDevice(address, "no such PCI function here; see 'hwmgr vf list'")
     physfn = sysfs.link_name(device_path(address, "physfn"))
     if physfn is None:
-        raise NoSuchDevice(address, "it is not a virtual function (it has no physfn link)")
+        message = "it is not a virtual function (it has no physfn link); see 'hwmgr vf list'"
+        raise NoSuchDevice(address, message)
     pf = PciAddress(physfn)
     for index in virtfn_indices(sysfs.names(device_path(pf))):
         if sysfs.link_name(device_path(pf, f"virtfn{index}")) == address:

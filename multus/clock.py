@@ -29,11 +29,16 @@ class SystemClock:
 
     def now(self) -> str:
         """See Clock.now."""
-        return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        return stamp(time.time())
 
     def sleep(self, seconds: float) -> None:
         """See Clock.sleep."""
         time.sleep(seconds)
+
+
+def stamp(seconds: float) -> str:
+    """Return seconds since the epoch as RFC 3339 in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
 
 
 @dataclass(frozen=True, slots=True)

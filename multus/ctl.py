@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hwmgr.cli_help import PlainCommand
 from hwmgr.cli_output import Output, to_json
 from hwmgr.cli_terminal import run_command
 from multus import manifests
@@ -39,10 +40,12 @@ app = typer.Typer(
 app.add_typer(attachments_app, name="attachments")
 app.command(
     "explain",
+    short_help="Say which networks a pod would get.",
     epilog="Example: multusctl explain --pod pod.yaml --net-attach-defs nets.yaml -o json",
 )(explain_command)
 app.command(
     "install",
+    short_help="Put multus and sriov where the container runtime starts them.",
     epilog="Example: multusctl install --bin-dir /opt/cni/bin --thin none",
 )(install_command)
 
@@ -51,7 +54,12 @@ def _complete_which(incomplete: str) -> list[str]:
     return [word for word in ("crds", "rbac", "all") if word.startswith(incomplete)]
 
 
-@app.command("manifests", epilog="Example: multusctl manifests crds | kubectl apply -f -")
+@app.command(
+    "manifests",
+    cls=PlainCommand,
+    short_help="Print the objects that a cluster needs.",
+    epilog="Example: multusctl manifests crds | kubectl apply -f -",
+)
 def _manifests(
     context: typer.Context,
     which: Annotated[

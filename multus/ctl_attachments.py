@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hwmgr.cli_help import PlainCommand
 from hwmgr.cli_output import Column
 from hwmgr.errors import HwmgrError
 from hwmgr.store import StateDir
@@ -45,7 +46,11 @@ def _complete(context: typer.Context, incomplete: str) -> list[str]:
     return []
 
 
-@attachments_app.command("list", epilog="Example: multusctl attachments list -o json")
+@attachments_app.command(
+    "list",
+    short_help="List the pods that have networks.",
+    epilog="Example: multusctl attachments list -o json",
+)
 def _list(
     context: typer.Context, cni_dir: CniDirOption = DEFAULT_CNI_DIR, output: OutputOption = None
 ) -> None:
@@ -62,14 +67,16 @@ def _list(
     raise typer.Exit(1 if found.problems else 0)
 
 
-@attachments_app.command("show", epilog="Example: multusctl attachments show 7d888af4 -o yaml")
+@attachments_app.command(
+    "show", cls=PlainCommand, epilog="Example: multusctl attachments show default/web -o yaml"
+)
 def _show(
     context: typer.Context,
     container: Annotated[
         str,
         typer.Argument(
             metavar="CONTAINER",
-            help="A container id or its beginning, or NAMESPACE/POD.",
+            help="Its id, how that begins, or NAMESPACE/POD.",
             autocompletion=_complete,
         ),
     ],

@@ -76,6 +76,8 @@ def install_command(
     done = install.install(request, install.shipped())
     if done.shim == "python" and not python:
         session.complain("no shim was compiled for this installation, so it is the twin in Python")
+    if done.made:
+        session.complain(f"{bin_dir} was not there and has been made; does the runtime look there?")
     session.show_one(
         {
             "shim": done.shim,

@@ -41,6 +41,16 @@ if TYPE_CHECKING:
     from multus.metrics import Labels
     from multus.objectcache import CacheFacts
 
+_WHAT = """Answers the CNI calls that multus and sriov in the plugins' folder hand over.
+
+It stays in the foreground and says what it does in its log: log.target in /etc/hwmgr/config.yaml,
+syslog where that says nothing. SIGTERM ends it when the calls at work are done."""
+_MORE = """Examples:
+  multus-daemon --unit service > /etc/systemd/system/multus-daemon.service
+  multus-daemon --socket /tmp/try/multus.sock
+
+Exit status: 0 told to end and all calls done, 1 ended otherwise, 2 wrong settings."""
+_SOCKET = nodeconfig.DaemonConfig().socket
 _READINESS_SECONDS = 45.0
 _POLL_SECONDS = 0.25
 _USUAL_SOCKET = "multus.sock"
@@ -67,8 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         file = daemonconf.read_file(path, needed=bool(options.config))
         socket = _socket_path(options.socket, file, config)
         if options.unit:
-            print(_unit(options, socket, config), end="")
-            return 0
+            return _print_unit(_unit(options, socket, config))
         listener = _listener(socket, env)
     except (HwmgrError, DaemonFileError, SocketError, ActivationError) as error:
         print(f"multus-daemon: {error}", file=sys.stderr)
@@ -156,19 +165,38 @@ def _show_caches(metrics: Metrics, clusters: Clusters) -> None:
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="multus-daemon", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="multus-daemon",
+        description=_WHAT,
+        epilog=_MORE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument(
         "--config",
         "-config",
         metavar="FILE",
         help=f"keys that lie over every call's configuration (default: {daemonconf.DEFAULT_PATH})",
     )
-    parser.add_argument("--socket", metavar="PATH", help="where to listen")
+    parser.add_argument(
+        "--socket",
+        metavar="PATH",
+        help=f"where to listen (default: daemon.socket of the node's file, {_SOCKET})",
+    )
     parser.add_argument(
         "--unit", choices=units.KINDS, help="print the unit for systemd with these settings and end"
     )
     parser.add_argument("--version", action="store_true", help="print the version and end")
     return parser.parse_args(argv)
+
+
+def _print_unit(text: str) -> int:
+    try:
+        print(text, end="", flush=True)
+    except BrokenPipeError:
+        # The reader has seen enough; without this the interpreter would complain on its way out.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 1
+    return 0
 
 
 def _unit(options: argparse.Namespace, socket: str, config: NodeConfig) -> str:
@@ -223,7 +251,7 @@ def _sink(config: NodeConfig, file: DaemonFile) -> Callable[[int, str], None]:
     target = file.log_file or ("stderr" if file.log_to_stderr else config.log_target)
     bare = config.log_format == "json" and target != "syslog"
     tag = "" if bare else "multus-daemon"
-    return node_sink(target, config.log_level, stderr=sys.stderr, tag=tag)
+    return node_sink(target, config.log_level, stderr=sys.stderr, tag=tag, now=SystemClock().now)
 
 
 def _log(config: NodeConfig, file: DaemonFile) -> CallLog:

@@ -48,7 +48,7 @@ def read_file(path: str, *, needed: bool) -> DaemonFile:
             text = file.read()
     except FileNotFoundError as error:
         if needed:
-            raise DaemonFileError(f"{path} does not exist") from error
+            raise DaemonFileError(f"{path} does not exist; correct --config") from error
         return DaemonFile()
     except OSError as error:
         raise DaemonFileError(f"{path}: {error.strerror}") from error

@@ -30,7 +30,9 @@ def sriov_plugin(
 
     A process that answers many calls passes the one ``netlink`` that it keeps.
     """
-    sink = node_sink(config.log_target, config.log_level, stderr=sys.stderr, tag="sriov")
+    sink = node_sink(
+        config.log_target, config.log_level, stderr=sys.stderr, tag="sriov", now=SystemClock().now
+    )
     node = real_node(
         sysfs_root=env.get("HWMGR_SYSFS") or "/sys",
         state_dir=config.state_dir,

@@ -53,13 +53,17 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """What is installed now; ``changed`` are the files that were not like this before."""
+    """What is installed now; ``changed`` are the files that were not like this before.
+
+    ``made`` says that the folder itself was not there.
+    """
 
     shim: str
     programs: tuple[str, ...]
     settings: str
     values: dict[str, str]
     changed: tuple[str, ...]
+    made: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +90,7 @@ def install(request: Request, source: Path) -> Installed:
     try:
         main = (source / "twin.py" if python else compiled).read_bytes()
         down = (source / "twin_down.py").read_bytes()
+        made = not folder.exists()
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         programs = [folder / name for name in PROGRAMS]
         for path in programs:
@@ -106,6 +111,7 @@ def install(request: Request, source: Path) -> Installed:
         str(folder / SETTINGS),
         values,
         changed,
+        made,
     )
 
 

@@ -130,7 +130,9 @@ def find_plugin(name: str, folders: tuple[str, ...]) -> str:
             return path
     where = ":".join(folders) or "an empty CNI_PATH"
     raise PluginNotStartedError(
-        cnitypes.INTERNAL, f"plugin {name!r} is not an executable file in {where}"
+        cnitypes.INTERNAL,
+        f"plugin {name!r} is not an executable file in {where};"
+        " install it there, or name its folder with binDir",
     )
 
 

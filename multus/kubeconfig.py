@@ -245,7 +245,8 @@ def _load(path: str) -> object:
         with open(path, encoding="utf-8") as file:
             text = file.read()
     except OSError as error:
-        raise KubeconfigError(path, f"cannot be read: {error.strerror}") from error
+        why = f"cannot be read: {error.strerror}; write it, or take kubeconfig out of multus' file"
+        raise KubeconfigError(path, why) from error
     except UnicodeDecodeError:
         raise KubeconfigError(path, "is not text in UTF-8") from None
     if text.lstrip().startswith("{"):

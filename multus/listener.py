@@ -59,7 +59,9 @@ class Listener:
                 sock.listen(backlog())
             except OSError as error:
                 why = error.strerror or str(error)
-                raise SocketError(f"{error.filename or path}: {why}") from error
+                raise SocketError(
+                    f"{error.filename or path}: {why} (--socket names another place)"
+                ) from error
             sock.setblocking(False)
             undo.pop_all()
         return cls(sock, path, lock)
@@ -110,7 +112,9 @@ def _lock(path: str) -> int:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(fd)
-        raise SocketError(f"another multus-daemon serves here: {path} is locked") from error
+        raise SocketError(
+            f"another multus-daemon serves here: {path} is locked; stop that one first"
+        ) from error
     return fd
 
 

@@ -87,11 +87,13 @@ class NodeLog:
             return
 
 
-def node_sink(target: str, level: str, *, stderr: TextIO, tag: str) -> Callable[[int, str], None]:
+def node_sink(
+    target: str, level: str, *, stderr: TextIO, tag: str, now: Callable[[], str]
+) -> Callable[[int, str], None]:
     """Return what takes (syslog severity, line) for the node's ``log.target`` and ``log.level``.
 
     A target is ``syslog``, ``stderr``, ``none`` or the path of a file. Lines begin with the tag,
-    which may be empty but for syslog.
+    in a file with the time before it; without a tag, which syslog must have, they are left alone.
     """
     head = f"{tag}: " if tag else ""
     lowest = _NODE_LEVELS.get(level, _SYSLOG_INFO)
@@ -108,7 +110,7 @@ def node_sink(target: str, level: str, *, stderr: TextIO, tag: str) -> Callable[
             from multus.config import LogConfig
             from multus.logfile import append
 
-            append(LogConfig(file=target), f"{head}{text}")
+            append(LogConfig(file=target), f"{now()} {head}{text}" if tag else text)
 
     return sink
 

@@ -21,6 +21,7 @@ from hwmgr.manager import Manager
 from hwmgr.model import USERSPACE_DRIVERS, AttachRequest, DpdkRequest, Kind
 from hwmgr.pci import find_vf, list_pfs
 from multus import cnitypes, sriovconf
+from multus.clock import stamp
 from multus.cniargs import parse_args_leniently
 from multus.cnitypes import CNIError, PluginFailedError
 from multus.ipam import Addresses, Ipam
@@ -194,7 +195,10 @@ class SriovPlugin:
             from multus.config import LogConfig
             from multus.logfile import append
 
-            fault = append(LogConfig(file=conf.log_file), f"[{conf.log_level}] {text}")
+            fault = append(
+                LogConfig(file=conf.log_file),
+                f"{stamp(self._node.clock())} [{conf.log_level}] {text}",
+            )
             if fault:
                 self._node.log(fault)
 

@@ -162,7 +162,9 @@ def left_calls(
     config: NodeConfig, *, checkpoint: Callable[[str], None] = lambda _name: None
 ) -> LeftCalls:
     """Return the DELs that were left on this node, to be done in this process by either program."""
-    sink = node_sink(config.log_target, config.log_level, stderr=sys.stderr, tag="multus")
+    sink = node_sink(
+        config.log_target, config.log_level, stderr=sys.stderr, tag="multus", now=SystemClock().now
+    )
 
     def make(call: Call, seconds: float) -> Deleter:
         limits = Limits(min(config.add_seconds, seconds), min(config.delegate_seconds, seconds))
@@ -191,7 +193,9 @@ def real_doors(
     clock = SystemClock()
     plugin_env = {**env, STATE_DIR: config.state_dir}
 
-    sink = node_sink(config.log_target, config.log_level, stderr=sys.stderr, tag="multus")
+    sink = node_sink(
+        config.log_target, config.log_level, stderr=sys.stderr, tag="multus", now=SystemClock().now
+    )
 
     def open_log(keys: LogConfig) -> NodeLog:
         return NodeLog(keys, syslog=sink, stderr=sys.stderr, now=clock.now)

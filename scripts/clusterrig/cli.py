@@ -21,8 +21,8 @@ The first `up` builds Kubernetes out of Debian's source package, which takes som
 """
 USE = """\
 KUBECONFIG={folder}/kubeconfig (the server is on the loopback of the cluster's namespace)
-  scripts/cluster run COMMAND   in the cluster's namespaces, with KUBECONFIG set
-  scripts/cluster down          end it; logs are in {folder}/log until then"""
+  scripts/cluster run{option} COMMAND   in the cluster's namespaces, with KUBECONFIG set
+  scripts/cluster down{option}          end it; logs are in {folder}/log until then"""
 
 
 def main(arguments: list[str]) -> int:
@@ -48,7 +48,8 @@ def _dispatch(parsed: argparse.Namespace, rest: list[str]) -> int:
     folder = Folder(parsed.dir)
     if parsed.command == "up":
         cluster.up(folder)
-        print(USE.format(folder=folder.path))
+        option = "" if parsed.dir == cluster.DEFAULT_FOLDER else f" --dir {parsed.dir}"
+        print(USE.format(folder=folder.path, option=option))
         return 0
     if parsed.command == "down":
         cluster.down(folder)

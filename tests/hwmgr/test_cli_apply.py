@@ -86,7 +86,7 @@ def test_plan_apply_and_back(cli: Cli) -> None:
     assert out.splitlines()[0].split() == [
         "PF", "VF", "ADDRESS", "ATTRIBUTE", "NOW", "THEN", "HITS", "WHY",
     ]  # fmt: skip
-    assert err == "hwmgr: 2 changes; 'hwmgr apply' makes them\n"
+    assert err == f"hwmgr: 2 to change; 'hwmgr apply {path}' does it\n"
     planned = cli.json("plan", path)
     assert [list(c) for c in planned["changes"]] == [CHANGE_KEYS] * 2
     assert (planned["problems"], planned["done"]) == ([], False)
@@ -224,7 +224,7 @@ def test_a_plan_warns_of_what_the_host_uses(cli: Cli) -> None:
     assert [w.partition(":")[0] for w in shown["warnings"]] == ["pfs[0].up", "pfs[0].mtu"]
     _status, _out, err = cli("plan", path)
     assert "it has the address 192.0.2.7/24; it would lose it" in err
-    assert err.splitlines()[-1] == "hwmgr: 2 changes; apply needs --force"
+    assert err.splitlines()[-1] == f"hwmgr: 2 to change; 'hwmgr apply --force {path}' does it"
 
 
 @pytest.mark.parametrize("command", ["plan", "apply"])

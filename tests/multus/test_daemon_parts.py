@@ -7,6 +7,8 @@ import os
 import shutil
 import signal
 import socket
+import subprocess
+import sys
 import tempfile
 from dataclasses import replace
 from types import SimpleNamespace
@@ -406,3 +408,18 @@ def test_a_drain_that_cannot_come_back_ends_the_process() -> None:
     worker = LeftCallsWorker(left, FakeClock(), lambda _text: None, die)
     with pytest.raises(Died, match="cannot return"):
         worker._run()
+
+
+def test_a_unit_that_nobody_reads_is_no_traceback(tmp_path: Path) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "wb") as closed:
+        done = subprocess.run(
+            [sys.executable, "-m", "multus.daemon_main", "--unit", "service"],
+            env={**os.environ, "HWMGR_CONFIG": str(tmp_path / "none.yaml"), "PYTHONPATH": "."},
+            stdout=closed,
+            stderr=subprocess.PIPE,
+            check=False,
+            timeout=60,
+        )
+    assert (done.returncode, done.stderr) == (1, b"")

@@ -97,6 +97,15 @@ def test_syslog_datagram(tmp_path: Path) -> None:
     send_to_syslog(6, "nobody listens", path=str(tmp_path / "none"))
 
 
+@pytest.mark.parametrize(
+    ("tag", "line"), [("multus", "now multus: one\n"), ("", "one\n")], ids=["text", "json"]
+)
+def test_a_line_of_text_in_a_file_has_its_time(tmp_path: Path, tag: str, line: str) -> None:
+    file = tmp_path / "multus.log"
+    node_sink(str(file), "info", stderr=io.StringIO(), tag=tag, now=lambda: "now")(6, "one")
+    assert file.read_text() == line
+
+
 class Unread(io.StringIO):
     """Standard error of a process whose other end is closed."""
 
@@ -105,5 +114,5 @@ class Unread(io.StringIO):
 
 
 def test_a_log_that_nobody_reads_fails_no_call() -> None:
-    sink = node_sink("stderr", "info", stderr=Unread(), tag="multus")
+    sink = node_sink("stderr", "info", stderr=Unread(), tag="multus", now=lambda: "now")
     sink(6, "one line")

@@ -260,8 +260,9 @@ def run(*words: str) -> tuple[int, str, str]:
 def test_the_command_says_what_it_did(bin_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/nonexistent/bin/python")
     where = ("--bin-dir", str(bin_dir))
-    status, out, _ = run(*where, "--python", "-o", "json")
+    status, out, err = run(*where, "--python", "-o", "json")
     assert status == 0
+    assert f"{bin_dir} was not there" in err
     told: dict[str, Any] = json.loads(out)
     assert told == {
         "shim": "python",
