@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from hwmgr.observed import PfNow
 
 _NETDEVS_SECONDS = 10.0
+# udevd starts it at the first VF that an apply makes, and that apply may have many more to set up.
+_ONLY_VFS_LOCK_SECONDS = 600.0
 _ANEW = "apply the file without --only-vfs to have it as desired again"
 _NO_NETDEV = (None, *USERSPACE_DRIVERS)
 
@@ -58,7 +60,7 @@ def apply(node: Node, desired: Desired, manner: Manner) -> list[Change]:
     failed: list[HwmgrError] = []
     for address, entry in entries.items():
         try:
-            with node.locks.pf(address):
+            with node.locks.pf(address, _ONLY_VFS_LOCK_SECONDS if manner.only_vfs else None):
                 if manner.only_vfs:
                     if ApplyRecords(node.state).is_reverted(address, node.boot_id):
                         manner.witness.passed_over(f"{address} has been reverted; {_ANEW}")

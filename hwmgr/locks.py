@@ -26,12 +26,13 @@ class Locks:
         name = container_id[:200] + ".lock"
         return self._state.lock("locks", "container", name, timeout=self._timeout, remove=True)
 
-    def pf(self, address: str) -> AbstractContextManager[None]:
+    def pf(self, address: str, timeout: float | None = None) -> AbstractContextManager[None]:
         """One at a time chooses VFs of a PF or speaks to its driver about them.
 
         Concurrent requests make some drivers refuse (i40e: "other operation is pending").
         """
-        return self._state.lock("locks", "pf", address + ".lock", timeout=self._timeout)
+        limit = self._timeout if timeout is None else timeout
+        return self._state.lock("locks", "pf", address + ".lock", timeout=limit)
 
     def function(self, address: str, timeout: float | None = None) -> AbstractContextManager[None]:
         """The function's own lock: the very file that sriov-cni locks, so we exclude each other."""

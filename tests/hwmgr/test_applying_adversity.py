@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import errno
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from hwmgr import applying, claims, reverting
 from hwmgr.applypf import Manner
-from hwmgr.errors import DeviceBusy, HwmgrError, PlanRefused, StateError, SysfsError
+from hwmgr.errors import DeviceBusy, HwmgrError, NoFreeVF, PlanRefused, StateError, SysfsError
 from hwmgr.inventory import inventory
-from hwmgr.model import VFState
+from hwmgr.manager import Manager
+from hwmgr.model import AttachRequest, Kind, VFState
 from hwmgr.pci import device_path, list_vfs
 from hwmgr.store import StateDir
 from tests.fakes.machine import Machine, build, replace_node
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
     from hwmgr.desired import Desired
     from hwmgr.node import Node
+    from tests.fakes.namespaces import Namespace
 
 MIXED = {"numVfs": 3, "vfs": [{"range": "0", "driver": "vfio-pci", "vlan": 5}]}
 OTHER = "0000:03:00.0"
@@ -212,3 +215,50 @@ def test_force_for_a_pod_whose_namespace_is_gone(machine: Machine) -> None:
         applying.apply(machine.node, wanted({"numVfs": 3}), PLAIN)
     applying.apply(machine.node, wanted({"numVfs": 3}), FORCED)
     assert (machine.node.journal.addresses(), len(list_vfs(machine.sim, PF))) == ([], 3)
+
+
+def come_and_go(machine: Machine, pod: Namespace, lost: list[str]) -> None:
+    """Give a pod a VF and take it back, a dozen times; note those that did not stay with it."""
+    manager = Manager(machine.node)
+    for number in range(12):
+        request = AttachRequest(
+            container_id=f"{number:064d}",
+            ifname=f"net{number}",
+            netns_path=pod.path,
+            kind=Kind.VF,
+            pf_name="eth1",
+        )
+        try:
+            address = manager.attach(request).address
+        except NoFreeVF:
+            continue
+        if f"net{number}" not in machine.netlink.space(pod.key):
+            lost.append(address)
+        manager.detach(f"{number:064d}", f"net{number}")
+
+
+def apply_often(machine: Machine, desired: Desired) -> None:
+    for _ in range(6):
+        with suppress(DeviceBusy, PlanRefused):
+            applying.apply(machine.node, desired, PLAIN)
+
+
+def test_applies_and_pods_at_once(machine: Machine) -> None:
+    """Two files against each other while pods come and go: each VF keeps one owner, none is lost.
+
+    A pod's VF is never made anew under it.
+    """
+    files = [wanted({"numVfs": n, "vfs": [{"range": "0", "vlan": n}]}) for n in (4, 5)]
+    lost: list[str] = []
+    with ThreadPoolExecutor() as pool:
+        work = [pool.submit(apply_often, machine, desired) for desired in files]
+        work.append(pool.submit(come_and_go, machine, machine.namespace(), lost))
+        for one in work:
+            one.result()
+    assert lost == []
+    assert machine.node.journal.addresses() == []
+    assert states(machine) == set()
+    assert len(list_vfs(machine.sim, PF)) in (4, 5, 7)
+    for desired in files:
+        applying.apply(machine.node, desired, PLAIN)
+        assert applying.make_plan(machine.node, desired, PLAIN).changes == ()
