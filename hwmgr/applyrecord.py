@@ -13,6 +13,7 @@ from hwmgr.errors import RecordTorn, StateError
 from hwmgr.journal import decode_before, decode_settings
 from hwmgr.model import Before, PciAddress, VFSettings
 from hwmgr.pci import address_key, parse_address
+from hwmgr.plausible import check_before
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -120,7 +121,7 @@ class ApplyRecords:
         names = (_FOLDER, address + _SUFFIX)
         try:
             value = self._state.read_json(*names)
-            return None if value is None else _decode(cast("dict[str, Any]", value))
+            return None if value is None else decode(cast("dict[str, Any]", value))
         except (RecordTorn, KeyError, TypeError, ValueError, AttributeError) as error:
             path = self._state.path(*names)
             reason = error.reason if isinstance(error, RecordTorn) else repr(error)
@@ -176,13 +177,14 @@ def _encode(record: ApplyRecord) -> dict[str, object]:
     return {**asdict(record), "schema": SCHEMA}
 
 
-def _decode(value: dict[str, Any]) -> ApplyRecord:
+def decode(value: dict[str, Any]) -> ApplyRecord:
+    """Return JSON data as a record; raises KeyError, TypeError, ValueError, AttributeError."""
     found = dict(value)
     schema = found.pop("schema")
     if schema != SCHEMA:
         raise ValueError(f"schema {schema}, this version knows {SCHEMA}")
     vfs, given = found["vfs"], found["given"]
-    return ApplyRecord(
+    record = ApplyRecord(
         **{
             **found,
             "address": PciAddress(found["address"]),
@@ -193,6 +195,12 @@ def _decode(value: dict[str, Any]) -> ApplyRecord:
             "steps": tuple(DoneStep(**step) for step in found["steps"]),
         }
     )
+    for text in (record.address, record.boot_id, record.source):
+        if not isinstance(text, str):
+            raise TypeError(f"{text!r} is no text")
+    for before in (record.vfs or {}).values():
+        check_before(before)
+    return record
 
 
 def _given(value: dict[str, Any]) -> Given:

@@ -32,8 +32,11 @@ def check(facts: Facts) -> Iterator[Finding]:
             id="temp-file",
             severity=Severity.WARNING,
             subject=temporary.path,
-            finding=f"left by a write of process {temporary.pid}, which has ended",
-            evidence=(Evidence(f"no process {temporary.pid}", "/proc"),),
+            finding=f"left by a write of process {temporary.pid}, which was killed",
+            evidence=(
+                Evidence(f"nobody has written to it for {temporary.age:.0f} s", temporary.path),
+                Evidence(f"process {temporary.pid} has ended, or is another by now", "/proc"),
+            ),
             repair="remove the file",
             cure=Cure.REMOVE_FILE,
             value=temporary.path,

@@ -49,6 +49,12 @@ def _of(facts: Facts, info: VFInfo) -> Iterator[Finding]:
         evidence = Evidence(f"{netdev.name} is there, kept by {held}", space.path)
         text = f"end {space.holders[0].text if space.holders else space.path}; the VF comes home"
         yield _of_others(info, text, Severity.WARNING, evidence)
+    elif vf.address in facts.no_netdevs:
+        device = f"/sys/bus/pci/devices/{vf.address}"
+        evidence = Evidence(f"driver {vf.driver}, which makes no netdev", f"{device}/driver")
+        reason = f"{vf.driver} has it, for a use of its own"
+        text = "none if it is meant"
+        yield Finding("vf-foreign", Severity.INFO, vf.address, reason, (evidence,), text)
     else:
         yield _nowhere(facts, info)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from hwmgr.driver import BIFURCATED_DRIVERS
 from hwmgr.findings import Cure, Evidence, Finding, Severity
 from hwmgr.locate import is_marked
-from hwmgr.model import VFState, describe
+from hwmgr.model import describe
 from hwmgr.vfsettings import NO_MAC
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ _FEWEST_SIBLINGS = 3
 def check(facts: Facts) -> Iterator[Finding]:
     """Yield what is wrong with netdevs that are here, and with MACs wherever they are."""
     idle: dict[str, list[tuple[VFInfo, Netdev]]] = {}
-    for info in facts.vfs:
+    for info in facts.idle():
         netdevs = facts.here.get(info.vf.address, ())
-        if info.record is None and len(netdevs) == 1 and info.state is not VFState.FOREIGN:
+        if len(netdevs) == 1:
             idle.setdefault(info.vf.pf_address, []).append((info, netdevs[0]))
     for group in idle.values():
         yield from _names(facts, group)
@@ -162,16 +162,18 @@ def _macs(facts: Facts) -> Iterator[Finding]:
             if netdev.master is None and netdev.mac:
                 of = users.setdefault(netdev.mac, {})
                 of.setdefault(info.vf.address, f"ip link show {netdev.name}")
-    infos: dict[str, VFInfo] = {info.vf.address: info for info in facts.vfs}
+    known_idle: set[str] = {info.vf.address for info in facts.idle()}
+    holders: dict[str, str] = {r.address: r.owner.container_id for _f, r in facts.records()}
     for mac, functions in users.items():
-        if len(functions) > 1:
-            yield _duplicate(mac, functions, infos)
+        # A pod makes a bond of its VFs: one MAC on purpose.
+        of_one_pod = len({holders.get(a, a) for a in functions}) == 1
+        if len(functions) > 1 and not of_one_pod:
+            yield _duplicate(mac, functions, known_idle)
     yield from _mismatches(facts)
 
 
-def _duplicate(mac: str, functions: dict[str, str], infos: dict[str, VFInfo]) -> Finding:
-    idle = [a for a in functions if a in infos and infos[a].record is None]
-    idle = [a for a in idle if infos[a].state is not VFState.FOREIGN]
+def _duplicate(mac: str, functions: dict[str, str], known_idle: set[str]) -> Finding:
+    idle = [a for a in functions if a in known_idle]
     subject = (idle or list(functions))[-1]
     others = ", ".join(a for a in functions if a != subject)
     return Finding(
@@ -187,11 +189,11 @@ def _duplicate(mac: str, functions: dict[str, str], infos: dict[str, VFInfo]) ->
 
 
 def _mismatches(facts: Facts) -> Iterator[Finding]:
-    for info in facts.vfs:
+    for info in facts.idle():
         netdevs = facts.here.get(info.vf.address, ())
         admin = info.settings.mac if info.settings is not None else None
-        idle = info.record is None and info.state is not VFState.FOREIGN
-        if not idle or len(netdevs) != 1 or admin in (None, NO_MAC, netdevs[0].mac):
+        meant = (None, NO_MAC, info.given.settings.mac)
+        if len(netdevs) != 1 or admin in (*meant, netdevs[0].mac):
             continue
         yield Finding(
             id="mac-left",

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hwmgr.desired import NO_DRIVER
 from hwmgr.findings import Cure, Evidence, Finding, Severity
 from hwmgr.locate import is_marked, marked_name, marked_owner
-from hwmgr.model import USERSPACE_DRIVERS, LinkState, VFState
+from hwmgr.model import USERSPACE_DRIVERS, LinkState, VFSettings, VFState, VlanProto
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hwmgr.facts import Facts
     from hwmgr.inventory import VFInfo
-    from hwmgr.model import VFSettings
 
 _FEWEST_SIBLINGS = 3
 
@@ -27,27 +27,31 @@ def check(facts: Facts) -> Iterator[Finding]:
     siblings: dict[str, list[VFInfo]] = {}
     for info in facts.vfs:
         siblings.setdefault(info.vf.pf_address, []).append(info)
-    for info in facts.unrecorded():
-        if info.state is VFState.FOREIGN:
-            continue
+    for info in facts.idle():
         if info.vf.driver is None:
             yield _unbound(facts, info)
         else:
             # What counts as left over is hwmgr.vfstate's to say.
-            if info.state is VFState.DIRTY:
-                yield from _driver(facts, info)
-            yield from _settings(info, siblings[info.vf.pf_address])
+            if not facts.apply_is_unknown(info.vf.pf_address):
+                if info.state is VFState.DIRTY:
+                    yield from _driver(facts, info)
+                yield from _settings(info, siblings[info.vf.pf_address])
             yield from _marked_here(facts, info)
 
 
 def _unbound(facts: Facts, info: VFInfo) -> Finding:
     vf = info.vf
-    meant = vf.pf_address not in facts.autoprobe
+    meant = vf.pf_address not in facts.autoprobe or info.given.driver == NO_DRIVER
+    given = info.given.driver is not None or facts.apply_is_unknown(vf.pf_address)
     evidence = [Evidence("no driver", f"/sys/bus/pci/devices/{vf.address}/driver")]
     if vf.driver_override:
         source = f"/sys/bus/pci/devices/{vf.address}/driver_override"
         evidence.append(Evidence(f"only {vf.driver_override} may take it", source))
-    if meant:
+    if given:
+        source = f"{facts.state.root}/applied/{vf.pf_address}.json"
+        to = info.given.driver or "something that its record does not tell any more"
+        evidence.append(Evidence(f"apply gave it to {to}", source))
+    elif meant:
         source = f"/sys/bus/pci/devices/{vf.pf_address}/sriov_drivers_autoprobe"
         evidence.append(Evidence("new VFs of its PF are to get no driver", source))
     return Finding(
@@ -56,13 +60,19 @@ def _unbound(facts: Facts, info: VFInfo) -> Finding:
         subject=vf.address,
         finding="no driver has it",
         evidence=tuple(evidence),
-        repair=f"hwmgr vf bind {vf.address} DRIVER" if meant else "give it to its kernel driver",
-        cure=None if meant else Cure.PROBE,
+        repair=f"hwmgr vf bind {vf.address} DRIVER"
+        if meant
+        else "hwmgr apply FILE, which gives it to its driver"
+        if given
+        else "give it to its kernel driver",
+        cure=None if meant or given else Cure.PROBE,
     )
 
 
 def _driver(facts: Facts, info: VFInfo) -> Iterator[Finding]:
     vf, device = info.vf, f"/sys/bus/pci/devices/{info.vf.address}"
+    if info.given.driver is not None and info.given.driver == vf.driver:
+        return
     if vf.driver in USERSPACE_DRIVERS:
         meant = _meant(facts, info)
         left = Evidence(f"driver {vf.driver}, and no process has its file open", f"{device}/driver")
@@ -108,11 +118,16 @@ def _settings(info: VFInfo, siblings: list[VFInfo]) -> Iterator[Finding]:
     now = info.settings
     if now is None:
         return
-    left = _unusual(now) if info.state is VFState.DIRTY else []
+    given = info.given.settings
+    left = _unusual(now, given) if info.state is VFState.DIRTY else []
     source = f"ip link show {info.pf_ifname}, vf {info.vf.index}"
     evidence = [Evidence(", ".join(left), source)] if left else []
     usual = usual_spoofchk(info, siblings)
-    if usual is not None and now.spoofchk is not None and now.spoofchk != usual:
+    if (
+        now.spoofchk is not None
+        and now.spoofchk not in (usual, given.spoofchk)
+        and usual is not None
+    ):
         is_, others = ("on", "off") if now.spoofchk else ("off", "on")
         left.append(f"spoof check {is_}")
         text = f"spoof check {is_}, {others} for all other idle VFs of its PF"
@@ -129,17 +144,45 @@ def _settings(info: VFInfo, siblings: list[VFInfo]) -> Iterator[Finding]:
         )
 
 
-def _unusual(now: VFSettings) -> list[str]:
+def _unusual(now: VFSettings, given: VFSettings) -> list[str]:
     left = []
-    if now.vlan:
+    if now.vlan and now.vlan != given.vlan:
         left.append(f"VLAN {now.vlan}")
-    if now.min_rate or now.max_rate:
-        left.append(f"rate {now.min_rate or 0}-{now.max_rate or 0} Mbit/s")
-    if now.trust:
+    rates = (now.min_rate or 0, now.max_rate or 0)
+    if rates not in ((0, 0), (given.min_rate or 0, given.max_rate or 0)):
+        left.append(f"rate {rates[0]}-{rates[1]} Mbit/s")
+    if now.trust and not given.trust:
         left.append("trust on")
-    if now.link_state not in (None, LinkState.AUTO):
+    if now.link_state not in (None, LinkState.AUTO, given.link_state):
         left.append(f"link state {now.link_state}")
     return left
+
+
+def plain_settings(info: VFInfo, siblings: list[VFInfo]) -> VFSettings | None:
+    """Return what an idle VF should have, of the settings that it has otherwise now.
+
+    That is what apply gave it, else what every driver starts with; the spoof check is that of its
+    siblings. What hwmgr.vfstate does not count as left over stays. None when the PF cannot be
+    asked.
+    """
+    now, given = info.settings, info.given.settings
+    if now is None:
+        return None
+    spoofchk = usual_spoofchk(info, siblings) if given.spoofchk is None else given.spoofchk
+    if info.state is VFState.FREE:
+        return VFSettings(spoofchk=spoofchk)
+    rates = bool(now.min_rate or now.max_rate)
+    plain_link = LinkState.AUTO if now.link_state not in (None, LinkState.AUTO) else None
+    return VFSettings(
+        vlan=(given.vlan or 0) if now.vlan else None,
+        qos=(given.qos or 0) if now.vlan else None,
+        proto=(given.proto or VlanProto.DOT1Q) if now.vlan else None,
+        min_rate=(given.min_rate or 0) if rates else None,
+        max_rate=(given.max_rate or 0) if rates else None,
+        spoofchk=spoofchk,
+        trust=bool(given.trust) if now.trust else None,
+        link_state=given.link_state or plain_link,
+    )
 
 
 def usual_spoofchk(info: VFInfo, siblings: list[VFInfo]) -> bool | None:
@@ -147,10 +190,16 @@ def usual_spoofchk(info: VFInfo, siblings: list[VFInfo]) -> bool | None:
     others = {
         s.settings.spoofchk
         for s in siblings
-        if s.record is None and s.settings is not None and s.vf.address != info.vf.address
+        if _plainly_idle(s) and s.settings is not None and s.vf.address != info.vf.address
     }
-    idle = sum(1 for s in siblings if s.record is None)
+    idle = sum(1 for s in siblings if _plainly_idle(s))
     return others.pop() if len(others) == 1 and idle > _FEWEST_SIBLINGS else None
+
+
+def _plainly_idle(info: VFInfo) -> bool:
+    """Tell whether nobody has a VF and apply has left its spoof check alone."""
+    idle = info.record is None and info.state is not VFState.FOREIGN
+    return idle and info.given.settings.spoofchk is None
 
 
 def _marked_here(facts: Facts, info: VFInfo) -> Iterator[Finding]:

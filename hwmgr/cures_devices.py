@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwmgr import driver
-from hwmgr.cures_state import from_alias, plain_settings
+from hwmgr.cures_state import from_alias, plain_settings_of
 from hwmgr.errors import BindError, SysfsError, UndoIncomplete
 from hwmgr.inventory import inventory
 from hwmgr.locate import here, marked_name
@@ -53,7 +53,7 @@ def take_home(node: Node, finding: Finding) -> list[str]:
 def reset_settings(node: Node, finding: Finding) -> list[str]:
     """Set a VF's settings to what every driver starts with, the spoof check to its siblings'."""
     vf = find_vf(node.sysfs, finding.subject)
-    wanted = plain_settings(node, vf)
+    wanted = plain_settings_of(node, vf)
     if wanted is None:
         return [f"{vf.address}: its PF cannot be asked"]
     _end(node, _record(node, vf, Kind.VF, Before(vf.driver, vf.driver_override, wanted)))

@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwmgr import adopt, claims, savedstate
-from hwmgr.checks_vfs import usual_spoofchk
+from hwmgr.checks_vfs import plain_settings
 from hwmgr.devicefiles import device_files
 from hwmgr.errors import RecordTorn
 from hwmgr.inuse import OpenFiles
@@ -20,15 +20,11 @@ from hwmgr.locate import inside, is_marked, marked_name, marked_owner
 from hwmgr.model import (
     Before,
     Kind,
-    LinkState,
     Netdev,
     Owner,
     PciAddress,
     Record,
     Stage,
-    VFSettings,
-    VFState,
-    VlanProto,
 )
 from hwmgr.netns import identity_of, open_namespace
 from hwmgr.pci import find_pf, find_vf
@@ -36,7 +32,7 @@ from hwmgr.restore import give_up
 
 if TYPE_CHECKING:
     from hwmgr.findings import Finding
-    from hwmgr.model import VF
+    from hwmgr.model import VF, VFSettings
     from hwmgr.node import Node
 
 # Whoever is root in a pod can set an alias: what it names must be a container's id and an
@@ -179,7 +175,7 @@ def from_alias(node: Node, address: PciAddress, path: str) -> Record | None:
         before=Before(
             driver=vf.driver,
             driver_override=vf.driver_override,
-            settings=plain_settings(node, vf),
+            settings=plain_settings_of(node, vf),
             netdevs=tuple(
                 Netdev(0, name, n.mac, n.mtu, up=False, parent=address)
                 for n, name in zip(marked, names, strict=True)
@@ -188,30 +184,10 @@ def from_alias(node: Node, address: PciAddress, path: str) -> Record | None:
     )
 
 
-def plain_settings(node: Node, vf: VF) -> VFSettings | None:
-    """Return what every driver starts with, of the settings that a VF has otherwise now.
-
-    The spoof check is that of its siblings. What hwmgr.vfstate does not count as left over stays.
-    None when the PF cannot be asked.
-    """
+def plain_settings_of(node: Node, vf: VF) -> VFSettings | None:
+    """Return what a VF is to have when nobody has it; None when its PF cannot be asked."""
     infos = inventory(node, [find_pf(node.sysfs, vf.pf_address)])
-    info = next(i for i in infos if i.vf.address == vf.address)
-    now = info.settings
-    if now is None:
-        return None
-    if info.state is VFState.FREE:
-        return VFSettings(spoofchk=usual_spoofchk(info, infos))
-    rates = bool(now.min_rate or now.max_rate)
-    return VFSettings(
-        vlan=0 if now.vlan else None,
-        qos=0 if now.vlan else None,
-        proto=VlanProto.DOT1Q if now.vlan else None,
-        min_rate=0 if rates else None,
-        max_rate=0 if rates else None,
-        spoofchk=usual_spoofchk(info, infos),
-        trust=False if now.trust else None,
-        link_state=LinkState.AUTO if now.link_state not in (None, LinkState.AUTO) else None,
-    )
+    return plain_settings(next(i for i in infos if i.vf.address == vf.address), infos)
 
 
 def _saved(

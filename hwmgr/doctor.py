@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hwmgr import (
+    checks_applied,
     checks_files,
     checks_foreign,
     checks_host,
@@ -29,6 +30,7 @@ CHECKS = (
     checks_netdevs.check,
     checks_host.check,
     checks_files.check,
+    checks_applied.check,
 )
 _ORDER = tuple(Severity)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hwmgr import facts_host, facts_spaces, facts_state
 from hwmgr.errors import NetlinkError, NoSuchDevice
+from hwmgr.facts_applied import applied_files
 from hwmgr.inventory import inventory
 from hwmgr.model import USERSPACE_DRIVERS, VFState
 from hwmgr.pci import device_path, find_pf, list_pfs
@@ -16,6 +17,7 @@ from hwmgr.sight import Sight
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from hwmgr.facts_applied import AppliedFile
     from hwmgr.facts_host import HugePages, Kubelet, Manager, Member
     from hwmgr.facts_spaces import Space
     from hwmgr.facts_state import RecordFile, StateFacts
@@ -33,6 +35,7 @@ class Facts:
     other namespaces: those of owners, and all others as soon as something is missed. ``present``
     are the functions that exist, ``busy`` those that a call is working on, ``autoprobe`` the PFs
     whose new VFs get a driver. ``unjudged`` are recorded paths that mean nothing where we run.
+    ``no_netdevs`` are VFs whose driver makes none: of an accelerator, or lent to a virtual machine.
     """
 
     boot_id: str
@@ -47,6 +50,7 @@ class Facts:
     busy: frozenset[str]
     unjudged: frozenset[str]
     autoprobe: frozenset[str]
+    no_netdevs: frozenset[str]
     drivers: frozenset[str]
     groups: dict[str, tuple[Member, ...]]
     noiommu: str | None
@@ -54,6 +58,7 @@ class Facts:
     kubelet: Kubelet | None
     managers: dict[int, Manager]
     kept_drivers: dict[str, str]
+    applied: tuple[AppliedFile, ...]
 
     def records(self) -> list[tuple[RecordFile, Record]]:
         """Return the records that are whole and in their place."""
@@ -67,6 +72,18 @@ class Facts:
         """Return the VFs that no record tells of, not even a damaged one."""
         told = {file.address for file in self.state.files}
         return [i for i in self.vfs if i.record is None and i.vf.address not in told]
+
+    def apply_is_unknown(self, pf_address: str) -> bool:
+        """Tell whether apply has a record of a PF that cannot be read: nothing is left over then
+        for certain."""
+        return any(f.record is None and f.address == pf_address for f in self.applied)
+
+    def idle(self) -> list[VFInfo]:
+        """Return the VFs that nobody has, as far as is known: of these alone things are put right.
+
+        A damaged record may be a living owner's.
+        """
+        return [i for i in self.unrecorded() if i.state is not VFState.FOREIGN]
 
     def elsewhere(self, address: str) -> list[tuple[Space, Netdev]]:
         """Return where else a function's netdevs are."""
@@ -108,6 +125,11 @@ def gather(node: Node, pf_address: str | None = None, held: str | None = None) -
         ),
         unjudged=frozenset(p for r in lost if sight.says_nothing(p := r.owner.netns.path)),
         autoprobe=frozenset(p.address for p in pfs if _autoprobe(node, p)),
+        no_netdevs=frozenset(
+            i.vf.address
+            for i in vfs
+            if _is_elsewhere(i) and facts_host.makes_none(node.sysfs, i.vf)
+        ),
         drivers=frozenset(node.sysfs.names("bus/pci/drivers")),
         groups=facts_host.groups(node.sysfs, userspace),
         noiommu=facts_host.noiommu(node.sysfs),
@@ -115,6 +137,7 @@ def gather(node: Node, pf_address: str | None = None, held: str | None = None) -
         kubelet=facts_host.kubelet(node.kubelet),
         managers=facts_host.managers(node.run),
         kept_drivers=facts_host.kept_drivers(node.etc),
+        applied=tuple(f for f in applied_files(node) if everything or f.address == pf_address),
     )
 
 

@@ -13,11 +13,13 @@ from hwmgr.pci import device_path, parse_address
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from hwmgr.model import VF
     from hwmgr.sysfs import Sysfs
 
 CHECKPOINT = "device-plugins/kubelet_internal_checkpoint"
 SOCKETS = ("device-plugins/kubelet.sock", "pod-resources/kubelet.sock")
 _BRIDGE_CLASS = "0x0604"
+_ETHERNET_CLASS = "0x0200"
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +123,17 @@ def kept_drivers(etc: str) -> dict[str, str]:
         for name in _names(folder)
         if (address := parse_address(name.removeprefix("pci-"))) is not None
     }
+
+
+def makes_none(sysfs: Sysfs, vf: VF) -> bool:
+    """Tell whether a VF has no netdev by its nature or by its driver's.
+
+    Not every function with VFs is a NIC, and a vendor's variant of vfio-pci (mlx5_vfio_pci,
+    drivers/vfio/pci) has lent it to a virtual machine.
+    """
+    kind = sysfs.read_quiet(device_path(vf.address, "class")) or _ETHERNET_CLASS
+    lent = "vfio" in (vf.driver or "") or sysfs.exists(device_path(vf.address, "vfio-dev"))
+    return lent or not kind.startswith(_ETHERNET_CLASS)
 
 
 def noiommu(sysfs: Sysfs) -> str | None:

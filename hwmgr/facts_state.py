@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hwmgr import claims
-from hwmgr.errors import LockTimeout, RecordTorn, StateError
+from hwmgr.errors import RecordTorn
+from hwmgr.facts_temporaries import temporaries
 from hwmgr.journal import SCHEMA
 from hwmgr.journal import decode as decode_record
 from hwmgr.pci import parse_address
@@ -17,6 +17,7 @@ from hwmgr.savedstate import all_entries
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from hwmgr.facts_temporaries import Temporary
     from hwmgr.holders import NamespaceKey
     from hwmgr.model import Record
     from hwmgr.node import Node
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from hwmgr.sight import Sight
     from hwmgr.store import StateDir
 
-# StateDir.write_bytes(): ``.<name>.<pid>.<nanoseconds>``.
-_TEMPORARY = re.compile(r"\..+\.(?P<pid>\d+)\.\d+$")
 _SUFFIX = ".json"
 
 
@@ -67,14 +66,6 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Temporary:
-    """A file that a write left when its process was killed."""
-
-    path: str
-    pid: str
-
-
-@dataclass(frozen=True, slots=True)
 class StateFacts:
     """All of the state directory that doctor looks at; ``torn_claims`` by file name, with why."""
 
@@ -108,22 +99,13 @@ def gather_state(node: Node, sight: Sight, *, everything: bool = True) -> StateF
         claims=found,
         torn_claims=torn,
         entries=tuple(all_entries(state)) if everything else (),
-        temporaries=tuple(_temporaries(node)) if everything else (),
+        temporaries=tuple(temporaries(node, sight)) if everything else (),
     )
 
 
 def is_busy(node: Node, address: str) -> bool:
-    """Tell whether a call is working on a function; makes no lock file where there is none."""
-    if not os.path.exists(node.state.path("pci", "vf_lock", address + ".lock")):
-        return False
-    try:
-        with node.locks.function(address, timeout=0):
-            return False
-    except LockTimeout:
-        return True
-    except StateError:
-        # A state directory that can only be read: looking is all that can be done there.
-        return False
+    """Tell whether a call is working on a function."""
+    return node.state.is_locked("pci", "vf_lock", address + ".lock")
 
 
 def _mode(path: str) -> int:
@@ -153,19 +135,3 @@ def _record_files(state: StateDir) -> Iterator[RecordFile]:
             yield RecordFile(name, path, address, problem=error.reason, schema=schema)
             continue
         yield RecordFile(name, path, address, record)
-
-
-def _temporaries(node: Node) -> Iterator[Temporary]:
-    state = node.state
-    folders = ["", "journal", "journal/containers", "journal-torn", "pci"]
-    folders += [name for name in state.list() if name.isascii() and name.isdigit()]
-    for folder in folders:
-        home = os.path.join(state.root, folder) if folder else state.root
-        try:
-            names = sorted(os.listdir(home))
-        except OSError:
-            continue
-        for name in names:
-            found = _TEMPORARY.fullmatch(name)
-            if found and not os.path.exists(f"{node.proc}/{found['pid']}"):
-                yield Temporary(f"{home}/{name}", found["pid"])

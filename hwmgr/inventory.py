@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from hwmgr import claims
-from hwmgr.applyrecord import ApplyRecords
+from hwmgr.applyrecord import ApplyRecords, Given
 from hwmgr.devicefiles import device_files
 from hwmgr.errors import NetlinkError, RecordTorn
 from hwmgr.inuse import Namespaces, OpenFiles, routed_netdevs
@@ -30,7 +30,8 @@ _Answer = TypeVar("_Answer")
 class VFInfo:
     """A VF as the administrator sees it; ``record`` is its own, or that of its PF given away whole.
 
-    ``settings`` is what the PF's driver says now, None when it cannot be asked.
+    ``settings`` is what the PF's driver says now, None when it cannot be asked. ``given`` is what
+    apply has made of it, which is not left over.
     """
 
     vf: VF
@@ -39,6 +40,7 @@ class VFInfo:
     record: Record | None
     state: VFState
     reason: str
+    given: Given = field(default_factory=Given)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +124,8 @@ def inventory(
                 facts = replace(facts, given=given[vf.index]) if vf.index in given else facts
                 state, reason = decide(facts)
                 record = facts.record or facts.pf_record
-                found.append(VFInfo(vf, pf.ifname, facts.settings, record, state, reason))
+                had = facts.given or Given()
+                found.append(VFInfo(vf, pf.ifname, facts.settings, record, state, reason, had))
     there = known.union(info.vf.address for info in found)
     for record in kept.records.values():
         wanted = pfs is None or record.pf_address in known

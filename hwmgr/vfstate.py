@@ -129,7 +129,7 @@ def _leftovers(facts: Facts) -> list[str]:
     wanted = facts.given
     if vf.driver in USERSPACE_DRIVERS and not (wanted and wanted.driver == vf.driver):
         found.append(f"driver {vf.driver}")
-    if vf.driver_override is not None:
+    if vf.driver_override is not None and not (wanted and wanted.driver == vf.driver_override):
         found.append(f"driver_override {vf.driver_override}")
     for netdev in facts.netdevs:
         if netdev.alias.startswith(f"hwmgr:{vf.address};"):

@@ -15,11 +15,13 @@ from hwmgr import (
     checks_netdevs,
     checks_records,
     checks_vfs,
+    driver,
 )
 from hwmgr.doctor import examine
 from hwmgr.facts import Facts, gather
 from hwmgr.facts_host import HugePages, Kubelet, Manager, Member
-from hwmgr.facts_state import Claim, RecordFile, Temporary
+from hwmgr.facts_state import Claim, RecordFile
+from hwmgr.facts_temporaries import Temporary
 from hwmgr.findings import Cure, Severity
 from hwmgr.manager import Manager as DeviceManager
 from hwmgr.model import (
@@ -508,8 +510,48 @@ def test_a_state_file_that_cannot_be_read(scene: Scene) -> None:
 
 
 def test_temporaries_and_the_folders_mode(scene: Scene) -> None:
-    scene.change_state(temporaries=(Temporary("/s/.x.1.2", "1"),))
+    scene.change_state(temporaries=(Temporary("/s/.x.1.2", "1", 90.0),))
     assert only(checks_files.check, scene.facts).id == "temp-file"
     scene.change_state(temporaries=(), mode=0o777)
     found = only(checks_files.check, scene.facts)
     assert (found.id, found.repair.startswith("chmod 700")) == ("state-dir-open", True)
+
+
+# By nature without netdevs, or kept for somebody.
+
+
+def test_a_driver_that_makes_no_netdev_has_not_lost_one(machine: Machine) -> None:
+    """A variant of vfio-pci has it for a virtual machine; an accelerator is no NIC."""
+    for number, (name, kind) in enumerate((("mlx5_vfio_pci", "0x020000"), ("c6xxvf", "0x0b4000"))):
+        address = machine.nics[0].vf(number)
+        driver.unbind(machine.sim, address)
+        machine.sim.tree.add_driver(name)
+        machine.sim.tree.link(f"bus/pci/devices/{address}/driver", f"bus/pci/drivers/{name}")
+        machine.sim.tree.put(f"bus/pci/devices/{address}/class", kind)
+    found = [f for f in examine(machine.node) if f.cure is not Cure.SET_DOWN]
+    assert [(f.id, f.severity, f.cure) for f in found] == [("vf-foreign", Severity.INFO, None)] * 2
+
+
+def test_a_pods_bond_has_one_mac_on_purpose(scene: Scene) -> None:
+    """bond-cni gives both of a pod's VFs the same."""
+    (file,) = scene.facts.state.files
+    record = replace(scene.record, address=PciAddress(OTHER), index=2)
+    second = replace(file, name="x", address=OTHER, record=record)
+    scene.change_state(files=(file, second))
+    settings = next(i for i in scene.facts.vfs if i.vf.address == VF).settings
+    scene.change_vf(OTHER, {"settings": settings, "record": record})
+    assert list(checks_netdevs.check(replace(scene.facts, here={}))) == []
+    other = replace(record, owner=replace(record.owner, container_id="another"))
+    scene.change_state(files=(file, replace(second, record=other)))
+    found = only(checks_netdevs.check, replace(scene.facts, here={}))
+    assert (found.id, found.cure) == ("mac-duplicate", None)
+
+
+def test_what_has_a_record_that_cannot_be_read_is_not_idle(scene: Scene) -> None:
+    """Renaming it would write over the record, and it may be a living owner's."""
+    scene.change_netdev(OTHER, name="dev3", up=True)
+    scene.change_vf(OTHER, {"settings": VFSettings(mac="02:00:00:00:00:99", vlan=7)})
+    assert list(checks_netdevs.check(scene.facts))
+    later = RecordFile(f"{OTHER}.json", "/j", OTHER, problem="x", schema=99)
+    scene.change_state(files=(*scene.facts.state.files, later))
+    assert [f.id for c in (checks_netdevs, checks_vfs) for f in c.check(scene.facts)] == []

@@ -1,0 +1,203 @@
+"""What apply has made: told when it is otherwise by now, and kept by repair."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hwmgr import applying, doctor, repair, reverting
+from hwmgr.applyrecord import ApplyRecords, ApplyStage
+from hwmgr.driver import bind, unbind
+from hwmgr.model import PciAddress, VFSettings
+from hwmgr.pci import device_path
+from tests.fakes.machine import Machine, replace_node
+from tests.hwmgr.test_applying import EVERYTHING, PF, PLAIN, wanted
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from hwmgr.findings import Finding
+
+PATH = f"applied/{PF}.json"
+
+
+def findings(machine: Machine) -> list[Finding]:
+    return [f for f in doctor.examine(machine.node) if f.id != "vf-up"]
+
+
+@pytest.fixture
+def applied(machine: Machine) -> Machine:
+    machine.sim.write(device_path(PF, "sriov_numvfs"), "0")
+    machine.netlink.edit("eth1", up=False)
+    applying.apply(machine.node, wanted(EVERYTHING), PLAIN)
+    assert findings(machine) == []
+    return machine
+
+
+def number_changed(machine: Machine) -> str:
+    for number in ("0", "5"):
+        machine.sim.write(device_path(PF, "sriov_numvfs"), number)
+    return "numVfs is 5, it was set to 7"
+
+
+def fewer_than_were_set_up(machine: Machine) -> str:
+    number_changed(machine)
+    return "VF 5, which was set up, is gone"
+
+
+def mtu_changed(machine: Machine) -> str:
+    machine.netlink.edit("eth1", mtu=1500)
+    return "mtu is 1500, it was set to 9000"
+
+
+def set_down(machine: Machine) -> str:
+    machine.netlink.edit("eth1", up=False)
+    return "up is False, it was set to True"
+
+
+def driver_changed(machine: Machine) -> str:
+    bind(machine.sim, machine.nics[0].vf(4), "vfio-pci")
+    return "VF 4 is on vfio-pci, it was given to igb_uio"
+
+
+def unbound(machine: Machine) -> str:
+    unbind(machine.sim, machine.nics[0].vf(0))
+    return "VF 0 is on no driver, it was given to vfio-pci"
+
+
+def vlan_changed(machine: Machine) -> str:
+    machine.sim.vf_side.change(PF, 1, VFSettings(vlan=9))
+    return "VF 1 has vlan 9, it was given 100"
+
+
+def trust_lost(machine: Machine) -> str:
+    machine.sim.vf_side.change(PF, 3, VFSettings(trust=False))
+    return "VF 3 has trust False, it was given True"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        number_changed,
+        fewer_than_were_set_up,
+        mtu_changed,
+        set_down,
+        driver_changed,
+        unbound,
+        vlan_changed,
+        trust_lost,
+    ],
+)
+def test_drift_is_told_and_apply_ends_it(
+    applied: Machine, change: Callable[[Machine], str]
+) -> None:
+    text = change(applied)
+    (found,) = [f for f in findings(applied) if f.id == "applied-drift"]
+    assert (found.subject, found.cure, found.repair) == (PF, None, "hwmgr apply desired.yaml")
+    assert text in [e.fact for e in found.evidence]
+    assert all(e.source for e in found.evidence)
+    repair.carry_out(applied.node, repair.plan(applied.node))
+    applying.apply(applied.node, wanted(EVERYTHING), PLAIN)
+    assert findings(applied) == []
+
+
+def test_repair_gives_back_what_apply_gave_and_not_less(applied: Machine) -> None:
+    side = applied.sim.vf_side
+    given = side.get(PF)
+    for index in range(7):
+        side.change(PF, index, VFSettings(trust=True))
+        side.change(PF, index, VFSettings(vlan=9))
+    repair.carry_out(applied.node, repair.plan(applied.node))
+    assert findings(applied) == []
+    assert side.get(PF) == given
+    assert applying.apply(applied.node, wanted(EVERYTHING), PLAIN) == []
+
+
+def test_a_spoof_check_that_apply_set_is_not_odd(machine: Machine) -> None:
+    entry = {"numVfs": 7, "vfs": [{"range": "2", "spoofchk": False}]}
+    applying.apply(machine.node, wanted(entry), PLAIN)
+    assert findings(machine) == []
+    machine.sim.vf_side.change(PF, 4, VFSettings(spoofchk=False))
+    assert [(f.id, f.subject) for f in findings(machine)] == [
+        ("vf-settings", machine.nics[0].vf(4))
+    ]
+
+
+def test_a_vf_that_is_to_have_no_driver(machine: Machine) -> None:
+    applying.apply(machine.node, wanted({"vfs": [{"range": "2", "driver": "none"}]}), PLAIN)
+    (found,) = findings(machine)
+    assert (found.id, found.severity, found.cure) == ("vf-unbound", "info", None)
+
+
+@pytest.mark.parametrize(
+    ("text", "id_"),
+    [
+        (b"{", "applied-torn"),
+        (b"[]", "applied-torn"),
+        (b'{"schema": 9}', "applied-schema"),
+        (b'{"schema": 1}', "applied-torn"),
+    ],
+)
+def test_what_cannot_be_read_is_told_and_its_vfs_are_left(
+    applied: Machine, text: bytes, id_: str
+) -> None:
+    before = applied.snapshot()
+    applied.state.write_bytes(text, *PATH.split("/"))
+    assert [(f.id, f.subject, f.cure) for f in findings(applied)] == [(id_, PF, None)]
+    repair.carry_out(applied.node, repair.plan(applied.node))
+    assert applied.snapshot() == before
+    assert applied.state.read_bytes(*PATH.split("/")) == text
+
+
+def test_a_driver_with_a_path_in_its_name_is_damage(applied: Machine) -> None:
+    value = json.loads(applied.state.read_bytes(*PATH.split("/")) or b"")
+    before: dict[str, object] = {
+        "driver": "../../devices",
+        "driver_override": None,
+        "settings": None,
+        "netdevs": [],
+    }
+    value["vfs"]["0"] = before
+    applied.state.write_json(value, *PATH.split("/"))
+    assert [f.id for f in findings(applied)] == ["applied-torn"]
+
+
+def test_a_record_of_another_pf_is_damage(applied: Machine) -> None:
+    data = applied.state.read_bytes(*PATH.split("/"))
+    applied.state.write_bytes(data or b"", "applied", "0000:09:00.0.json")
+    assert [(f.id, f.subject) for f in findings(applied)] == [("applied-torn", "0000:09:00.0")]
+
+
+def test_a_pf_that_is_gone(applied: Machine) -> None:
+    record = ApplyRecords(applied.state).read(PF)
+    assert record is not None
+    gone = replace(record, address=PciAddress("0000:09:00.0"))
+    ApplyRecords(applied.state).write(gone)
+    assert [(f.id, f.subject) for f in findings(applied)] == [("applied-no-device", "0000:09:00.0")]
+    repair.carry_out(applied.node, repair.plan(applied.node))
+    assert findings(applied) == []
+    assert applied.state.list("applied") == [f"{PF}.json"]
+
+
+def test_of_an_earlier_boot_until_it_is_applied_again(applied: Machine) -> None:
+    node = replace_node(applied.node, boot_id="another")
+    found = [f for f in doctor.examine(node) if f.id == "applied-other-boot"]
+    assert [f.repair for f in found] == [
+        "hwmgr apply desired.yaml; if it is wanted no more, hwmgr apply --revert"
+    ]
+    reverting.revert(node, PLAIN)
+    assert "applied-other-boot" not in {f.id for f in doctor.examine(node)}
+
+
+@pytest.mark.parametrize("stage", [ApplyStage.APPLYING, ApplyStage.REVERTING])
+def test_unfinished_unless_somebody_is_at_work(applied: Machine, stage: ApplyStage) -> None:
+    records = ApplyRecords(applied.state)
+    record = records.read(PF)
+    assert record is not None
+    records.write(replace(record, stage=stage))
+    assert [f.id for f in findings(applied)] == ["applied-unfinished"]
+    with applied.node.locks.pf(PF):
+        assert findings(applied) == []
