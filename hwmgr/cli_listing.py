@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from hwmgr import cli_views
 from hwmgr.cli_output import Output
 from hwmgr.inventory import inventory, pf_inventory
-from hwmgr.pci import full_address, pf_named
+from hwmgr.pci import full_address, list_pfs, pf_named
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from hwmgr.cli_views import Json
     from hwmgr.model import VFState
 
+_NO_PF = "no PF with SR-IOV on this node"
 _Info = TypeVar("_Info")
 
 
@@ -36,6 +37,8 @@ def show_pfs(session: Session, output: Output | None) -> None:
     with session.busy("reading devices"):
         found = pf_inventory(session.node())
     _show(session, output, found, cli_views.PF_COLUMNS, cli_views.pf_row, cli_views.pf_view)
+    if not found:
+        session.complain(_NO_PF)
 
 
 def show_vfs(session: Session, output: Output | None, wanted: Wanted) -> None:
@@ -49,6 +52,9 @@ def show_vfs(session: Session, output: Output | None, wanted: Wanted) -> None:
     if wanted.driver is not None:
         found = [i for i in found if (i.vf.driver or "none") == wanted.driver]
     _show(session, output, found, cli_views.VF_COLUMNS, cli_views.vf_row, cli_views.vf_view)
+    if not found:
+        asked = wanted != Wanted()
+        session.complain("no such VF" if asked else "no VF" if list_pfs(node.sysfs) else _NO_PF)
 
 
 def _show(

@@ -115,7 +115,7 @@ def _row(function: Function, fresh: AbstractSet[str]) -> dict[str, object]:
         "index": function.index,
         "state": str(info.state) if info else None,
         "driver": function.driver,
-        "ifname": function.ifname,
+        "ifname": function.netdevs,
         "owner": owner_text(function.owner) if function.owner else None,
         "mac": None if mac == NO_MAC else mac,
         "vlan": (settings.vlan or None) if settings else None,

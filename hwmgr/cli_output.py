@@ -82,7 +82,7 @@ def render(
     if output is Output.JSON:
         return to_json(rows if data is None else data, ascii_only=not screen.unicode)
     if output is Output.YAML:
-        return to_yaml(rows if data is None else data)
+        return to_yaml(rows if data is None else data, ascii_only=not screen.unicode)
     shown = [c for c in columns if output is Output.WIDE or not c.wide]
     return table(rows, shown, screen)
 
@@ -97,12 +97,14 @@ def to_json_line(data: object, *, ascii_only: bool = False) -> str:
     return json.dumps(data, ensure_ascii=ascii_only)
 
 
-def to_yaml(data: object) -> str:
+def to_yaml(data: object, *, ascii_only: bool = False) -> str:
     """Return data as YAML, keys in their order."""
     import yaml
 
     plain = json.loads(json.dumps(data))
-    text: str = yaml.safe_dump(plain, sort_keys=False, allow_unicode=True, default_flow_style=False)
+    text: str = yaml.safe_dump(
+        plain, sort_keys=False, allow_unicode=not ascii_only, default_flow_style=False
+    )
     return text.rstrip("\n")
 
 
@@ -144,7 +146,7 @@ def details(value: Mapping[str, object], indent: str = "") -> str:
 
 def text_of(value: object) -> str:
     """Return a value as a table shows it: ``-`` for what is not, one line for every text."""
-    if value is None or value == "" or value == []:
+    if value is None or value in ("", [], ()):
         return "-"
     if isinstance(value, bool):
         return "on" if value else "off"

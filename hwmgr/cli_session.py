@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from contextlib import contextmanager
@@ -88,4 +89,8 @@ def real_session() -> Session:
             log=log,
         )
 
+    for stream in (sys.stdout, sys.stderr):
+        # A name may have characters that this terminal lacks; it is shown all the same.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     return Session(make_node, os.environ, sys.stdout, sys.stderr)

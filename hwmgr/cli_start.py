@@ -29,9 +29,22 @@ _OF_VFS = {**_OF_PFS, "--pf": "pf", "--state": "state", "--driver": "driver"}
 
 
 def main(arguments: Sequence[str] | None = None, session: Session | None = None) -> int:
-    """Run the command line and return its exit status: 0 done, 1 it failed or found, 2 usage."""
-    session = session or real_session()
+    """Run the command line and return its exit status: 0 done, 1 it failed or found, 2 usage.
+
+    Ctrl-C ends the process as the signal does, without a word.
+    """
     words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        return _run(words, session or real_session())
+    except KeyboardInterrupt:
+        import signal
+
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(os.getpid(), signal.SIGINT)
+        raise
+
+
+def _run(words: list[str], session: Session) -> int:
     found = None if _COMPLETION in os.environ else listing(words)
     if found is None:
         from hwmgr import cli

@@ -103,7 +103,8 @@ def pf_view(info: PFInfo) -> Json:
 def pf_row(info: PFInfo) -> Json:
     """Return a PF as a row of the table."""
     ids = f"{info.pf.vendor}:{info.pf.device}"
-    return {**pf_view(info), "id": ids, "modeToldBy": info.mode_told_by}
+    own = {"ifname": info.pf.netdevs, "id": ids, "modeToldBy": info.mode_told_by}
+    return {**pf_view(info), **own}
 
 
 def vf_view(info: VFInfo) -> Json:
@@ -133,6 +134,8 @@ def vf_row(info: VFInfo) -> Json:
     owner = info.record.owner if info.record else None
     return {
         **vf_view(info),
+        # A shared VF has two (ConnectX-3).
+        "ifname": info.vf.netdevs,
         "owner": owner_text(owner) if owner else None,
         "since": rfc3339(owner.since) if owner else None,
         "reason": info.reason,
@@ -157,6 +160,7 @@ def vf_full_view(info: VFInfo, beside: Beside) -> Json:
         "driverOverride": info.vf.driver_override,
         "vendor": info.vf.vendor,
         "device": info.vf.device,
+        "netdevs": list(info.vf.netdevs),
         "representor": beside.representor,
         "rdmaDevices": list(beside.rdma_devices),
         "deviceFiles": list(beside.device_files),

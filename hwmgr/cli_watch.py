@@ -133,7 +133,7 @@ def _printer(form: Output) -> Callable[[DeviceEvent, bool], str]:
     if form is Output.JSON:
         return lambda event, ascii_only: to_json_line(event_view(event), ascii_only=ascii_only)
     if form is Output.YAML:
-        return lambda event, _ascii_only: "---\n" + to_yaml(event_view(event))
+        return lambda event, ascii_only: "---\n" + to_yaml(event_view(event), ascii_only=ascii_only)
     return lambda event, _ascii_only: event_line(event)
 
 

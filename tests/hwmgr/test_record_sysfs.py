@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from hwmgr.inventory import inventory, pf_inventory
 from hwmgr.rdma import rdma_devices
 from hwmgr.representor import representor
+from scripts.benchrig.sysfstree import Size, write_tree
 from tests.fakes.nodes import node_on
 
 ROOT = Path(__file__).parents[2]
@@ -24,6 +26,11 @@ SECRETS = {
     "port GUID": "b8:59:9f:03:00:d4:e5:f6",
     "node GUID": "b859:9f03:00d4:e5f6",
     "serial": "MT2043X09871",
+    "bridge id": "8000.3cfdfea1b2c3",
+    "name by GUID": "rocex3cfdfe0300a1b2c3",
+    "given address": "fa:16:3e:9c:11:22",
+    "instance": "6e9c2f0b-7a51-4c1d-9d3e-0a1b2c3d4e5f",
+    "name of an RDMA device that another file tells": "b8599f0300d4e5f6",
     "switch id": "b8599f0300d4e5f6",
     "host": "rack12-customer",
 }
@@ -54,7 +61,9 @@ def test_a_node_is_read_from_its_record_as_from_itself(name: str, tmp_path: Path
     record(FIXTURES / name / "sys", tmp_path / "copy")
     was, now = node_on(FIXTURES / name), node_on(tmp_path / "copy")
     assert inventory(now) == inventory(was)
-    assert pf_inventory(now) == pf_inventory(was)
+    assert [replace(pf, mac=None) for pf in pf_inventory(now)] == [
+        replace(pf, mac=None) for pf in pf_inventory(was)
+    ]
     for info in inventory(was):
         vf, pf = info.vf, info.pf_ifname or ""
         assert rdma_devices(now.sysfs, vf.address) == rdma_devices(was.sysfs, vf.address)
@@ -84,6 +93,14 @@ def planted(tmp_path: Path) -> Path:
         function
         / "infiniband/mlx5_1/ports/1/gids/0": f"fe80:0000:0000:0000:{SECRETS['node GUID']}\n",
         function / "serial_number": f"{SECRETS['serial']}\n",
+        # The bridge's own address is that of its first port, without colons.
+        netdev / "brport/designated_root": f"{SECRETS['bridge id']}\n",
+        function / f"infiniband/{SECRETS['name by GUID']}/node_type": "1: CA\n",
+        # The file comes before the one that tells what is secret in it.
+        function / "aaa": f"board {SECRETS['serial']}, port {SECRETS['switch id']}\n",
+        base / "sys/class/net/ibp130s0v1/address": f"{SECRETS['given address']}\n",
+        function / "modalias": f"vmbus:{SECRETS['instance']}\n",
+        function / f"mlx5_{SECRETS['switch id']}/x": "y\n",
     }.items():
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
@@ -102,11 +119,30 @@ def test_no_board_no_host_and_no_address_is_in_the_record(planted: Path, tmp_pat
     assert name == "enx" + address.replace(":", "")
 
 
-def test_a_locally_administered_address_is_kept(planted: Path, tmp_path: Path) -> None:
-    netdev = planted / "sys/class/net/ibp130s0v1"
-    (netdev / "address").write_text("0a:11:22:33:44:55\n")
+def test_a_record_of_a_record_is_consistent(planted: Path, tmp_path: Path) -> None:
+    """What was masked already is masked once more, each time to one thing."""
     record(planted / "sys", tmp_path / "copy")
-    assert (tmp_path / "copy/sys/class/net/ibp130s0v1/address").read_text() == "0a:11:22:33:44:55\n"
+    record(tmp_path / "copy/sys", tmp_path / "again")
+    (first, _), (again, _) = (inventory(node_on(tmp_path / n)) for n in ("copy", "again"))
+    (name,) = again.vf.netdevs
+    address = (tmp_path / "again/sys/class/net" / name / "address").read_text().strip()
+    assert name == "enx" + address.replace(":", "")
+    assert replace(again.vf, netdevs=()) == replace(first.vf, netdevs=())
+
+
+def test_a_file_that_is_no_text_is_named(planted: Path, tmp_path: Path) -> None:
+    netdev = planted / "sys/class/net/ibp130s0v1"
+    (netdev / "odd").write_bytes(b"\xff\xfe")
+    (netdev / "ifalias").write_bytes(b"caf\xc3\xa9\n")
+    record(planted / "sys", tmp_path / "copy")
+    assert "`odd` (no text)" in (tmp_path / "copy/README.md").read_text()
+    assert (tmp_path / "copy/sys/class/net/ibp130s0v1/ifalias").read_text() == "\n"
+
+
+def test_more_vfs_than_256(tmp_path: Path) -> None:
+    write_tree(f"{tmp_path}/sys", Size(pfs=1, vfs=300))
+    record(tmp_path / "sys", tmp_path / "copy")
+    assert len(inventory(node_on(tmp_path / "copy"))) == 300
 
 
 def test_a_folder_with_a_record_in_it_is_left_alone(tmp_path: Path) -> None:
