@@ -101,11 +101,18 @@ class RunError(HwmgrError):
 
 
 class RunTimeout(RunError):
-    """A program ran longer than its limit (seconds); it and its children were ended."""
+    """A program ran longer than its limit (seconds); it and its children were ended.
 
-    def __init__(self, path: str, seconds: float) -> None:
-        super().__init__(path, 0, f"{path} did not finish within {seconds:.0f} s and was ended")
+    ``held`` is its process id if the kernel does not let go of it.
+    """
+
+    def __init__(self, path: str, seconds: float, held: int | None = None) -> None:
+        ended = "was ended"
+        if held is not None:
+            ended = f"cannot be ended while the kernel holds it: see /proc/{held}/stack"
+        super().__init__(path, 0, f"{path} did not finish within {seconds:.0f} s and {ended}")
         self.seconds = seconds
+        self.held = held
 
 
 class StateError(HwmgrError):

@@ -6,18 +6,19 @@ import os
 import select
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 from hwmgr.errors import RunError, RunTimeout
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
 
 LONGEST_OUTPUT = 16 << 20
 _READ_BYTES = 1 << 16
 _FIRST_FREE = 3
+_END_SECONDS = 5.0
 # A program whose end nobody can tell: SIGCHLD is ignored, and the kernel keeps no account.
 _UNKNOWN = 255
 
@@ -49,7 +50,15 @@ class KernelRunner:
     By posix_spawn(3), which shares memory until the program runs, so that a large process starts
     one as quickly as a small one; and by a descriptor for the process, so that its end is an event
     and nobody has to look again and again. Any number of threads may run programs at once.
+
+    ``kill`` sends a signal to a process group; what it has sent SIGKILL has ``end_seconds`` to end.
     """
+
+    def __init__(
+        self, kill: Callable[[int, int], None] = os.killpg, end_seconds: float = _END_SECONDS
+    ) -> None:
+        self._kill = kill
+        self._end_seconds = end_seconds
 
     def run(
         self, argv: Sequence[str], *, env: Mapping[str, str], stdin: bytes, timeout: float
@@ -59,7 +68,7 @@ class KernelRunner:
         It is over when the program has ended and nobody has its output open any more. Of either
         output no more than ``LONGEST_OUTPUT`` bytes are kept.
         """
-        deadline = time.monotonic() + timeout
+        deadline, held = time.monotonic() + timeout, None
         with _pipes(argv[0]) as pipes:
             pid = _spawn(argv, env, pipes)
             try:
@@ -68,10 +77,28 @@ class KernelRunner:
                     if returncode is not None:
                         return Completed(returncode, *pipes.output())
             except BaseException:
-                _kill_group(pid)
+                self._end_group(pid)
                 raise
-            _kill_group(pid)
-        raise RunTimeout(argv[0], timeout)
+            if not self._end_group(pid):
+                held = pid
+        raise RunTimeout(argv[0], timeout, held)
+
+    def _end_group(self, pid: int) -> bool:
+        """Kill a program with all that it started in its group; tell whether it has ended.
+
+        One that sleeps uninterruptibly in the kernel ends when that lets go of it: it does nothing
+        more before, and a thread waits for it, so that no account of it is kept for ever.
+        """
+        try:
+            self._kill(pid, signal.SIGKILL)
+        except ProcessLookupError:
+            return True
+        if _status(pid, time.monotonic() + self._end_seconds) is not None:
+            return True
+        import threading
+
+        threading.Thread(target=_wait_for_good, args=(pid,), name="held", daemon=True).start()
+        return False
 
 
 class _Pipes:
@@ -248,10 +275,6 @@ def _milliseconds(deadline: float) -> float:
     return max(deadline - time.monotonic(), 0.001) * 1000
 
 
-def _kill_group(pid: int) -> None:
-    """Kill a program with all that it started in its group, and wait for its end."""
-    try:
-        os.killpg(pid, signal.SIGKILL)
+def _wait_for_good(pid: int) -> None:
+    with suppress(ChildProcessError):
         os.waitpid(pid, 0)
-    except (ChildProcessError, ProcessLookupError):
-        return

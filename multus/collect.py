@@ -93,7 +93,7 @@ class Collection:
                 item = Attachment(
                     delegate=delegate,
                     container_id=cached.container_id,
-                    netns=namespace_to_clean(session.doors, None, cached.netns),
+                    netns=namespace_to_clean(session.doors, None, cached.netns, late=True),
                     ifname=cached.ifname,
                     cni_args=cached.cni_args,
                     capability_args=cached.capability_args,

@@ -99,16 +99,18 @@ class Engine:
                 raise
             self._doors.chains.release_container(args.container_id)
             raise UnworkableError(error.code, error.msg, error.details) from error
-        self._delete(session)
+        self._delete(session, late=True)
 
-    def _delete(self, session: Session) -> None:
+    def _delete(self, session: Session, *, late: bool = False) -> None:
         args = session.args
         found = known.find(session, lambda: podview.delegates_for_delete(session))
         if found is not None and found.record.ifname != args.ifname:
             session.log.did(f"DEL {args.container_id}: not attached as {args.ifname}")
             return
         record = found.record if found else None
-        netns = namespace_to_clean(self._doors, record, args.netns, override=args.netns_override)
+        netns = namespace_to_clean(
+            self._doors, record, args.netns, override=args.netns_override, late=late
+        )
         problems = []
         if record is not None:
             problems = session.undo.run(record, netns, session.deadlines, "del").problems

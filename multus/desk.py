@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from typing import TYPE_CHECKING
 
@@ -47,6 +48,8 @@ class Desk:
         self._ready = ready
         self._tell = tell
         self._tasks: set[asyncio.Task[None]] = set()
+        # Not the loop's own, whose end asyncio.run() waits for without a limit until Python 3.12.
+        self._lookers = ThreadPoolExecutor(1, thread_name_prefix="look")
 
     @property
     def at_work(self) -> set[asyncio.Task[None]]:
@@ -78,7 +81,8 @@ class Desk:
             client.send(_plain(HTTPStatus.NOT_FOUND))
 
     async def _show_metrics(self, client: Connection) -> None:
-        text = await asyncio.get_running_loop().run_in_executor(None, self._metrics.text)
+        loop = asyncio.get_running_loop()
+        text = await loop.run_in_executor(self._lookers, self._metrics.text)
         client.send(httpwire.answer(HTTPStatus.OK, text, metrics.KIND))
 
     def _look_answer(

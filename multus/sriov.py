@@ -31,7 +31,7 @@ from multus.translate import to_cni
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from hwmgr.model import Attached
+    from hwmgr.model import Attached, Record
     from hwmgr.node import Node
     from multus.delegates import DelegateCall, PluginRunner
     from multus.jsonfields import Json
@@ -150,12 +150,19 @@ class SriovPlugin:
         The caller holds the container's lock. Addresses go by container and interface, so they
         are whoever's the device is.
         """
+        mine = [r for r in self._held(call) if r.note.get(_CALL_ID) == self._call_id]
+        if mine and self._call_id:
+            self.delete(call)
+        else:
+            self._node.log(f"what ADD attached to {call.container_id} is gone already")
+
+    def has_record(self, call: DelegateCall) -> bool:
+        """Tell whether a record of ours says what DEL gives back, and which namespace it is in."""
+        return bool(self._held(call))
+
+    def _held(self, call: DelegateCall) -> list[Record]:
         conf = sriovconf.load(call.conf, call.args, for_delete=True)
-        held = self._manager.held(call.container_id, conf.ifname(call.ifname))
-        if not any(self._call_id and r.note.get(_CALL_ID) == self._call_id for r in held):
-            self._say(conf, f"what ADD attached to {call.container_id} is gone already")
-            return
-        self.delete(call)
+        return self._manager.held(call.container_id, conf.ifname(call.ifname))
 
     def gc(self, call: DelegateCall) -> None:
         """See PluginRunner.gc. Without a list of valid attachments nothing is known to be stale."""

@@ -71,6 +71,9 @@ class SriovCommands:
             call = self._call(args)
         except FieldError:
             call = self._call(replace(args, stdin=b"{}"))
+        if not self._plugin.has_record(call):
+            # The path may be another pod's by now, and nothing tells.
+            call = replace(call, netns="")
         self._plugin.delete(call)
 
     def cmd_check(self, args: CmdArgs) -> None:

@@ -151,12 +151,18 @@ class Undo:
 
 
 def namespace_to_clean(
-    doors: Doors, record: Record | None, path: str, *, override: bool = False
+    doors: Doors,
+    record: Record | None,
+    path: str,
+    *,
+    override: bool = False,
+    late: bool = False,
 ) -> str:
     """Return the namespace path that plugins may touch for a record, "" for none.
 
     A late DEL must not hit a stranger: the path may by now stand for another pod's namespace, and
     by mistake of the runtime for the host's own. Plugins then only release what is not inside.
+    ``late`` says that the path is from a while ago: without a record nothing tells whose it is now.
     """
     if not path:
         return ""
@@ -167,7 +173,7 @@ def namespace_to_clean(
     if not override and current.same_namespace(doors.namespaces.identity(OWN_NAMESPACE)):
         return ""
     if record is None or record.netns is None:
-        return path
+        return "" if late else path
     if record.boot_id != doors.boot_id or not current.same_namespace(record.netns):
         return ""
     return path

@@ -463,8 +463,8 @@ def test_a_port_that_another_has_is_told(node: Node) -> None:
 def test_units_and_version(node: Node) -> None:
     service = RunningDaemon(node, "", "--unit", "service").run_to_end()
     assert service.rc == 0
-    assert f"--socket {node.root}/run/multus.sock\n" in service.stdout
+    assert f"--socket {node.root}/daemon.run/multus.sock\n" in service.stdout
     assert "TimeoutStopSec=110\n" in service.stdout
     units = RunningDaemon(node, "", "--unit", "socket").run_to_end()
-    assert f"ListenStream={node.root}/run/multus.sock\n" in units.stdout
+    assert f"ListenStream={node.root}/daemon.run/multus.sock\n" in units.stdout
     assert RunningDaemon(node, "", "--version").run_to_end().stdout.startswith("multus-daemon ")

@@ -132,6 +132,26 @@ def test_at_the_limit_the_whole_group_is_killed(tmp_path: Path, script: str) -> 
         assert is_gone(child)
 
 
+@pytest.mark.parametrize("script", HANGING)
+def test_what_the_kernel_holds_is_left_to_it_and_reaped_later(tmp_path: Path, script: str) -> None:
+    """A process in uninterruptible sleep does not end by SIGKILL: here it is not sent."""
+    spared: list[int] = []
+
+    def spare(group: int, number: int) -> None:
+        assert number == signal.SIGKILL
+        spared.append(group)
+
+    argv, env = ["/bin/sh", "-c", script], {**ENV, "F": str(tmp_path / "pid")}
+    with pytest.raises(RunTimeout, match="cannot be ended while the kernel holds it") as caught:
+        KernelRunner(spare, 0.1).run(argv, env=env, stdin=b"", timeout=0.3)
+    assert spared == [caught.value.held]
+    os.killpg(spared[0], signal.SIGKILL)
+    end = time.monotonic() + 20
+    while str(spared[0]) in children():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
 def test_a_daemon_that_keeps_the_output_open_holds_us_no_longer_than_the_limit(
     tmp_path: Path,
 ) -> None:

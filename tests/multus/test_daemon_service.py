@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from hwmgr.frames import Call, encode_call
 from multus.cnitypes import CNIError
-from tests.multus.fake_daemon import front
+from tests.multus.fake_daemon import SECONDS, front
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -398,6 +399,31 @@ def test_a_bug_is_told_and_closes_the_connection() -> None:
             assert (await (await f.call("DEL")).answer()).status == 0
 
     run(test)
+
+
+def test_metrics_that_hang_do_not_keep_the_daemon_from_ending() -> None:
+    hanging, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def hang() -> dict[tuple[str, ...], float]:
+        hanging.set()
+        go_on.wait(SECONDS)
+        done.set()
+        return {}
+
+    async def test() -> None:
+        loop = asyncio.get_running_loop()
+        async with front() as f:
+            f.metrics.gauge("hanging", "Hangs.", hang)
+            client = await f.client()
+            await client.send(b"GET /metrics HTTP/1.1\r\n\r\n")
+            await loop.run_in_executor(f.dispatcher._pool, hanging.wait, SECONDS)
+            for task in f.desk.at_work:
+                task.cancel()
+            client.close()
+
+    run(test)
+    assert not done.is_set()
+    go_on.set()
 
 
 def test_a_call_is_one_line() -> None:

@@ -161,6 +161,49 @@ def test_gc_works_off_everything_and_tells_what_failed(world: World, runner: Fak
     assert world.files() == []
 
 
+def scratch(world: World) -> None:
+    """Have the container attached by multus-cni: no record says in which namespace."""
+    world.cni("ADD", CONF)
+    for path in (world.state_dir / "journal" / "containers").iterdir():
+        path.unlink()
+
+
+@pytest.mark.parametrize("torn", [False, True])
+@pytest.mark.parametrize("gone", [False, True])
+def test_a_namespace_that_no_record_knows_is_not_touched_later(
+    world: World, runner: FakeRunner, *, gone: bool, torn: bool
+) -> None:
+    """The path is another pod's by now; one that leads nowhere tells plugins that it is gone."""
+    scratch(world)
+    if torn:
+        (world.state_dir / "journal" / "containers" / "c1.json").write_text("{")
+    left(world)
+    if gone:
+        del world.namespaces.inodes["/ns"]
+    runner.ran.clear()
+    assert world.left_calls().drain_all(MUCH_LATER) == []
+    assert [(ran.what, ran.env["CNI_NETNS"]) for ran in runner.ran] == [
+        ("DEL plugA eth0", "/ns" if gone else "")
+    ]
+
+
+def test_a_namespace_that_a_record_knows_is_touched_later(world: World, runner: FakeRunner) -> None:
+    world.cni("ADD", CONF)
+    left(world)
+    runner.ran.clear()
+    assert world.left_calls().drain_all(MUCH_LATER) == []
+    assert [ran.env["CNI_NETNS"] for ran in runner.ran] == ["/ns"]
+
+
+def test_a_del_that_is_not_late_touches_what_the_runtime_says(
+    world: World, runner: FakeRunner
+) -> None:
+    scratch(world)
+    runner.ran.clear()
+    assert world.cni("DEL", CONF).rc == 0
+    assert [ran.env["CNI_NETNS"] for ran in runner.ran] == ["/ns"]
+
+
 def test_check_sees_the_container_without_what_was_deleted(world: World) -> None:
     world.cni("ADD", CONF)
     left(world)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import string
+import time
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hwmgr.locks import Locks
+from hwmgr.run import Completed
 from hwmgr.spool import Spool
 from multus.clock import Limits, SystemClock
 from multus.skel import Process, serve
@@ -28,6 +30,7 @@ if TYPE_CHECKING:
 
     from hwmgr.frames import Call
     from multus.spooled import Deleter
+    from tests.fakes.runner import Call as Program
 
 RELAXED = settings(
     max_examples=50,
@@ -185,8 +188,29 @@ def test_a_lock_that_our_caller_holds_is_not_waited_for(one: Bench) -> None:
         assert serve(process, lambda: commands, lambda _text: None) == 0
 
 
-def left(one: Bench, container_id: str, stdin: bytes) -> None:
-    call = env(one, CNI_COMMAND="DEL", CNI_CONTAINERID=container_id)
+@pytest.mark.parametrize("recorded", [True, False])
+def test_a_namespace_that_no_record_knows_is_not_named_later(
+    one: Bench, tmp_path: Path, *, recorded: bool
+) -> None:
+    def ipam(call: Program) -> Completed:
+        asked.append((call.env["CNI_COMMAND"], call.env["CNI_NETNS"]))
+        addresses = {"cniVersion": "1.1.0", "ips": [{"address": "10.1.0.2/24"}]}
+        return Completed(0, json.dumps(addresses).encode(), b"")
+
+    asked: list[tuple[str, str]] = []
+    one.machine.runner.programs[f"{tmp_path}/plugins/ipam"] = ipam
+    conf = {"cniVersion": "1.1.0", "name": "n", "deviceID": Nic().vf(0), "ipam": {"type": "ipam"}}
+    stdin = json.dumps(conf).encode()
+    path = {"CNI_PATH": f"{tmp_path}/plugins"}
+    if recorded:
+        assert answer(one, env(one, **path), stdin)[0] == 0
+    left(one, "c1", stdin, **path)
+    assert left_calls(one).drain_all(time.monotonic() + 60) == []
+    assert asked[-1] == ("DEL", one.pod.path if recorded else "")
+
+
+def left(one: Bench, container_id: str, stdin: bytes, **more: str) -> None:
+    call = env(one, CNI_COMMAND="DEL", CNI_CONTAINERID=container_id, **more)
     leave(Path(one.machine.state.root), call, None, program="sriov", stdin=stdin)
 
 
