@@ -138,7 +138,7 @@ def _driver(node: Node, record: Record) -> list[str]:
 def _come_home(node: Node, record: Record, netns_path: str | None) -> list[str]:
     """Bring the netdevs into our namespace; where they cannot be found, have them made anew."""
     expected = len(record.before.netdevs)
-    if not expected:
+    if not expected or _arrived(node, record.address, expected):
         return []
     _fetch(node, record, netns_path)
     if _arrived(node, record.address, expected) or _wait(node, record.address, expected):
