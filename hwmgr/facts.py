@@ -18,11 +18,12 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from hwmgr.facts_applied import AppliedFile
-    from hwmgr.facts_host import HugePages, Kubelet, Manager, Member
+    from hwmgr.facts_host import HugePages, Kubelet, Manager
     from hwmgr.facts_spaces import Space
     from hwmgr.facts_state import RecordFile, StateFacts
     from hwmgr.holders import NamespaceKey
     from hwmgr.inventory import VFInfo
+    from hwmgr.iommugroups import Member
     from hwmgr.model import PF, Netdev, Record
     from hwmgr.node import Node
 

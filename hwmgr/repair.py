@@ -85,6 +85,7 @@ def carry_out(node: Node, steps: Sequence[Step], addresses: Collection[str] = ()
     """
     problems: dict[Key, list[str]] = {}
     done: list[Step] = []
+    found: list[Finding] = []
     for _round in range(_ROUNDS):
         for step in steps:
             if not isinstance(step, RepairStep):
