@@ -20,6 +20,7 @@ from hwmgr import (
 )
 from hwmgr.choose import capture, select
 from hwmgr.errors import BindError, DeviceBusy, HwmgrError, NameTaken, NetlinkError, RequestError
+from hwmgr.iommugroups import not_viable
 from hwmgr.locate import among, here, mark
 from hwmgr.model import (
     USERSPACE_DRIVERS,
@@ -203,6 +204,10 @@ def _bind(node: Node, request: AttachRequest, record: Record) -> Attached:
         else:
             driver.bind(node.sysfs, record.address, name, node.checkpoint)
     node.checkpoint("attach.bound")
+    if driver.current_driver(node.sysfs, record.address) == "vfio-pci":
+        problem = not_viable(node.sysfs, record.address)
+        if problem is not None:
+            node.log(problem)
     settings = record.before.settings
     return Attached(
         address=record.address,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from hwmgr import iommugroups
 from hwmgr.findings import Cure, Evidence, Finding, Severity
 from hwmgr.model import Kind
 
@@ -12,10 +13,6 @@ if TYPE_CHECKING:
 
     from hwmgr.facts import Facts
     from hwmgr.model import PF
-
-# What a group may hold beside vfio-pci and still be given away (drivers/vfio/vfio_main.c,
-# vfio_pci_core's allowed drivers).
-_HARMLESS = (None, "vfio-pci", "pci-stub")
 
 
 def check(facts: Facts) -> Iterator[Finding]:
@@ -113,9 +110,9 @@ def _iommu(facts: Facts) -> Iterator[Finding]:
         )
     for vf in on_vfio:
         members = facts.groups.get(vf.iommu_group or "", ())
-        host = [m for m in members if m.driver not in _HARMLESS and not m.bridge]
+        host = [m for m in members if m.in_the_way]
         if host:
-            named = ", ".join(f"{m.address} on {m.driver}" for m in host)
+            named = iommugroups.named(host)
             yield Finding(
                 id="iommu-group",
                 severity=Severity.ERROR,

@@ -168,24 +168,26 @@ def _macs(facts: Facts) -> Iterator[Finding]:
         # A pod makes a bond of its VFs: one MAC on purpose.
         of_one_pod = len({holders.get(a, a) for a in functions}) == 1
         if len(functions) > 1 and not of_one_pod:
-            yield _duplicate(mac, functions, known_idle)
+            yield from _duplicates(mac, functions, known_idle)
     yield from _mismatches(facts)
 
 
-def _duplicate(mac: str, functions: dict[str, str], known_idle: set[str]) -> Finding:
+def _duplicates(mac: str, functions: dict[str, str], known_idle: set[str]) -> Iterator[Finding]:
+    """Tell it of each function that is to get another MAC: one keeps it, rather one in use."""
     idle = [a for a in functions if a in known_idle]
-    subject = (idle or list(functions))[-1]
-    others = ", ".join(a for a in functions if a != subject)
-    return Finding(
-        id="mac-duplicate",
-        severity=Severity.ERROR,
-        subject=subject,
-        finding=f"it has MAC {mac}, as {others} has",
-        evidence=tuple(Evidence(f"{a}: {mac}", source) for a, source in functions.items()),
-        repair="give it another MAC" if idle else "delete one of their pods: both are held",
-        cure=Cure.RESET_MAC if idle else None,
-        value=mac,
-    )
+    keeper = next((a for a in functions if a not in known_idle), next(iter(functions)))
+    for subject in [a for a in idle if a != keeper] or list(functions)[-1:]:
+        others = ", ".join(a for a in functions if a != subject)
+        yield Finding(
+            id="mac-duplicate",
+            severity=Severity.ERROR,
+            subject=subject,
+            finding=f"it has MAC {mac}, as {others} has",
+            evidence=tuple(Evidence(f"{a}: {mac}", source) for a, source in functions.items()),
+            repair="give it another MAC" if idle else "delete one of their pods: both are held",
+            cure=Cure.RESET_MAC if idle else None,
+            value=mac,
+        )
 
 
 def _mismatches(facts: Facts) -> Iterator[Finding]:

@@ -63,7 +63,7 @@ def _vf_list(
 )
 def _vf_show(context: typer.Context, addr: AddressArgument, output: OutputOption = None) -> None:
     """Show one VF, why it is in its state, and the settings that it had before."""
-    from hwmgr.devicefiles import device_files
+    from hwmgr.devicefiles import device_files, vfio_device_files
     from hwmgr.inventory import inventory, look_at
     from hwmgr.pci import find_vf
     from hwmgr.rdma import rdma_devices, verbs_files
@@ -85,6 +85,7 @@ def _vf_show(context: typer.Context, addr: AddressArgument, output: OutputOption
         rdma_devices=rdma_devices(sysfs, vf.address),
         device_files=(
             *device_files(sysfs, vf.address, node.dev),
+            *vfio_device_files(sysfs, vf.address, node.dev),
             *verbs_files(sysfs, vf.address, node.dev),
         ),
     )
@@ -110,11 +111,17 @@ def _vf_bind(
 
     Refused while the VF is allocated or in use on the host.
     """
+    from hwmgr.iommugroups import not_viable
     from hwmgr.rebind import bind
 
     session, address = session_of(context), address_of(addr)
+    node = session.node()
     with session.busy(f"binding {address} to {driver}"):
-        info = bind(session.node(), address, driver, force=force)
+        info = bind(node, address, driver, force=force)
+    # The members of a group are bound one after the other: no error yet.
+    problem = not_viable(node.sysfs, info.vf.address) if info.vf.driver == "vfio-pci" else None
+    if problem is not None:
+        session.complain(problem)
     session.show([cli_views.vf_row(info)], cli_views.VF_COLUMNS, output, cli_views.vf_view(info))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from hwmgr import adopt, claims, savedstate
 from hwmgr.checks_vfs import plain_settings
-from hwmgr.devicefiles import device_files
+from hwmgr.devicefiles import holder_files
 from hwmgr.errors import RecordTorn
 from hwmgr.inuse import OpenFiles
 from hwmgr.inventory import inventory
@@ -49,10 +49,8 @@ def give_back(node: Node, finding: Finding) -> list[str]:
     record = node.journal.read(finding.subject)
     if record is not None:
         if finding.id == "vf-lost":
-            files = device_files(node.sysfs, record.address, node.dev)
-            holder = OpenFiles(node.proc).holder(
-                *(f for f in files if not f.endswith("/vfio/vfio"))
-            )
+            files = holder_files(node.sysfs, record.address, node.dev)
+            holder = OpenFiles(node.proc).holder(*files)
             if holder is not None:
                 return [f"{record.address}: {holder} has its device file open; end it first"]
         give_up(node, record)

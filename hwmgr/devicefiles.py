@@ -1,4 +1,4 @@
-"""The files under /dev by which a process drives a function: /dev/uioN, /dev/vfio/<group>."""
+"""The files under /dev by which a process drives a function: of uio, of vfio's groups, devices."""
 
 from __future__ import annotations
 
@@ -33,6 +33,26 @@ def device_files(sysfs: Sysfs, address: str, dev: str = "/dev") -> tuple[str, ..
     if driver in ("igb_uio", "uio_pci_generic"):
         return tuple(f"{dev}/{name}" for name in sorted(sysfs.names(device_path(address, "uio"))))
     return ()
+
+
+def holder_files(sysfs: Sysfs, address: str, dev: str = "/dev") -> tuple[str, ...]:
+    """Return the files of which a process has one open that drives a function.
+
+    Not vfio's container, which is every user's; but its file of the device itself (Linux 6.6, with
+    iommufd), which such a user opens in place of the group's.
+    """
+    files = [f for f in device_files(sysfs, address, dev) if not f.endswith("/vfio/vfio")]
+    return (*files, *vfio_device_files(sysfs, address, dev))
+
+
+def vfio_device_files(sysfs: Sysfs, address: str, dev: str = "/dev") -> tuple[str, ...]:
+    """Return /dev/vfio/devices/vfio<N> of a function, where the kernel makes it.
+
+    Before it did, the folder was there without a device number (drivers/vfio/device_cdev.c).
+    """
+    home = device_path(address, "vfio-dev")
+    names = [n for n in sorted(sysfs.names(home)) if sysfs.exists(f"{home}/{n}/dev")]
+    return tuple(f"{dev}/vfio/devices/{name}" for name in names)
 
 
 def wait_for(node: Node, address: str) -> tuple[str, ...]:

@@ -16,9 +16,11 @@ from hwmgr import (
 from hwmgr.facts import gather
 from hwmgr.facts_state import is_busy
 from hwmgr.findings import Severity
-from hwmgr.pci import address_key, parse_address
+from hwmgr.pci import address_key
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from hwmgr.facts import Facts
     from hwmgr.findings import Finding
     from hwmgr.node import Node
@@ -35,11 +37,11 @@ CHECKS = (
 _ORDER = tuple(Severity)
 
 
-def examine(node: Node, pf_address: str | None = None, held: str | None = None) -> list[Finding]:
+def examine(node: Node, pf_address: str | None = None, held: Collection[str] = ()) -> list[Finding]:
     """Return what is wrong, the worst first; touches nothing.
 
-    With ``pf_address`` only about that PF and its VFs; ``held`` is a function whose lock the caller
-    has. A function that a call is working on is left out: it is changing. Raises SysfsError,
+    With ``pf_address`` only about that PF and its VFs; ``held`` are functions whose locks the
+    caller has. A function that a call is working on is left out: it is changing. Raises SysfsError,
     StateError.
     """
     facts = gather(node, pf_address, held)
@@ -47,7 +49,7 @@ def examine(node: Node, pf_address: str | None = None, held: str | None = None) 
     if pf_address is not None:
         ours = {pf_address, *(info.vf.address for info in facts.vfs)}
         found = [f for f in found if f.subject in ours]
-    busy = {f.subject for f in found if f.subject != held and _busy(node, f.subject)}
+    busy = {f.subject for f in found if f.subject not in held and is_busy(node, f.subject)}
     return [f for f in found if f.subject not in busy]
 
 
@@ -60,7 +62,3 @@ def judge(facts: Facts) -> list[Finding]:
 def is_clean(findings: list[Finding]) -> bool:
     """Tell whether there is nothing but information."""
     return all(f.severity is Severity.INFO for f in findings)
-
-
-def _busy(node: Node, subject: str) -> bool:
-    return parse_address(subject) is not None and is_busy(node, subject)

@@ -15,14 +15,15 @@ from hwmgr.savedstate import Format
 from hwmgr.sight import Sight
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Collection, Iterable
 
     from hwmgr.facts_applied import AppliedFile
-    from hwmgr.facts_host import HugePages, Kubelet, Manager, Member
+    from hwmgr.facts_host import HugePages, Kubelet, Manager
     from hwmgr.facts_spaces import Space
     from hwmgr.facts_state import RecordFile, StateFacts
     from hwmgr.holders import NamespaceKey
     from hwmgr.inventory import VFInfo
+    from hwmgr.iommugroups import Member
     from hwmgr.model import PF, Netdev, Record
     from hwmgr.node import Node
 
@@ -90,10 +91,10 @@ class Facts:
         return [(s, n) for s in self.spaces.values() for n in s.netdevs.get(address, ())]
 
 
-def gather(node: Node, pf_address: str | None = None, held: str | None = None) -> Facts:
+def gather(node: Node, pf_address: str | None = None, held: Collection[str] = ()) -> Facts:
     """Gather the facts of a node; with ``pf_address`` only what concerns that PF and its VFs.
 
-    ``held`` is a function whose lock the caller has. Raises SysfsError, StateError.
+    ``held`` are functions whose locks the caller has. Raises SysfsError, StateError.
     """
     everything = pf_address is None
     pfs = list_pfs(node.sysfs) if pf_address is None else _one(node, pf_address)
@@ -121,7 +122,9 @@ def gather(node: Node, pf_address: str | None = None, held: str | None = None) -
         spaces=spaces,
         present=frozenset(node.sysfs.names("bus/pci/devices")),
         busy=frozenset(
-            r.address for r in records if r.address != held and facts_state.is_busy(node, r.address)
+            r.address
+            for r in records
+            if r.address not in held and facts_state.is_busy(node, r.address)
         ),
         unjudged=frozenset(p for r in lost if sight.says_nothing(p := r.owner.netns.path)),
         autoprobe=frozenset(p.address for p in pfs if _autoprobe(node, p)),

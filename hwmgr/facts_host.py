@@ -8,17 +8,18 @@ import stat
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hwmgr.iommugroups import members
 from hwmgr.pci import device_path, parse_address
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from hwmgr.iommugroups import Member
     from hwmgr.model import VF
     from hwmgr.sysfs import Sysfs
 
 CHECKPOINT = "device-plugins/kubelet_internal_checkpoint"
 SOCKETS = ("device-plugins/kubelet.sock", "pod-resources/kubelet.sock")
-_BRIDGE_CLASS = "0x0604"
 _ETHERNET_CLASS = "0x0200"
 
 
@@ -42,15 +43,6 @@ class Kubelet:
     missing: tuple[str, ...]
     problem: str | None
     advertised: frozenset[str]
-
-
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A function in an IOMMU group."""
-
-    address: str
-    driver: str | None
-    bridge: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,18 +78,7 @@ def kubelet(folder: str) -> Kubelet | None:
 
 def groups(sysfs: Sysfs, wanted: Iterable[str]) -> dict[str, tuple[Member, ...]]:
     """Return the members of IOMMU groups."""
-    found = {}
-    for group in sorted(set(wanted)):
-        members = sorted(sysfs.names(f"kernel/iommu_groups/{group}/devices"))
-        found[group] = tuple(
-            Member(
-                address=address,
-                driver=sysfs.link_name(device_path(address, "driver")),
-                bridge=(sysfs.read(device_path(address, "class")) or "").startswith(_BRIDGE_CLASS),
-            )
-            for address in members
-        )
-    return found
+    return {group: members(sysfs, group) for group in sorted(set(wanted))}
 
 
 def managers(run: str) -> dict[int, Manager]:

@@ -104,8 +104,10 @@ def gather_state(node: Node, sight: Sight, *, everything: bool = True) -> StateF
 
 
 def is_busy(node: Node, address: str) -> bool:
-    """Tell whether a call is working on a function."""
-    return node.state.is_locked("pci", "vf_lock", address + ".lock")
+    """Tell whether a call is working on a function; what is no address is none."""
+    return parse_address(address) is not None and node.state.is_locked(
+        "pci", "vf_lock", address + ".lock"
+    )
 
 
 def _mode(path: str) -> int:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from hwmgr import claims
 from hwmgr.applyrecord import ApplyRecords, Given
-from hwmgr.devicefiles import device_files
+from hwmgr.devicefiles import holder_files
 from hwmgr.errors import NetlinkError, RecordTorn
 from hwmgr.inuse import Namespaces, OpenFiles, routed_netdevs
 from hwmgr.model import USERSPACE_DRIVERS, VF, PciAddress, VFState
@@ -274,9 +274,7 @@ def _host_netdev(node: Node, host: _Host, name: str) -> HostNetdev:
 def _holder(node: Node, host: _Host, vf: VF) -> str | None:
     if vf.driver not in USERSPACE_DRIVERS:
         return None
-    files = device_files(node.sysfs, vf.address, node.dev)
-    # /dev/vfio/vfio is every vfio user's.
-    return host.open_files.holder(*(f for f in files if not f.endswith("/vfio/vfio")))
+    return host.open_files.holder(*holder_files(node.sysfs, vf.address, node.dev))
 
 
 def _gone(record: Record) -> VFInfo:

@@ -21,10 +21,13 @@ class Locks:
         self._state = state
         self._timeout = timeout
 
-    def container(self, container_id: str) -> AbstractContextManager[None]:
+    def container(
+        self, container_id: str, timeout: float | None = None
+    ) -> AbstractContextManager[None]:
         """One call at a time for a container, whoever makes it; its file goes with the call."""
         name = container_id[:200] + ".lock"
-        return self._state.lock("locks", "container", name, timeout=self._timeout, remove=True)
+        limit = self._timeout if timeout is None else timeout
+        return self._state.lock("locks", "container", name, timeout=limit, remove=True)
 
     def pf(self, address: str, timeout: float | None = None) -> AbstractContextManager[None]:
         """One at a time chooses VFs of a PF or speaks to its driver about them.

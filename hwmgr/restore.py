@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwmgr import claims, driver, netdev, vfsettings
-from hwmgr.devicefiles import device_files
+from hwmgr.devicefiles import holder_files
 from hwmgr.errors import HwmgrError, NetlinkError, StateError, UndoIncomplete
 from hwmgr.inuse import OpenFiles
 from hwmgr.locate import everywhere, here
@@ -124,11 +124,11 @@ def _driver(node: Node, record: Record) -> list[str]:
         return []
     before = record.before
     if driver.current_driver(node.sysfs, record.address) != before.driver:
-        group = [f for f in device_files(node.sysfs, record.address, node.dev) if "/vfio/" in f]
-        holder = OpenFiles(node.proc).holder(*(f for f in group if not f.endswith("/vfio")))
+        files = [f for f in holder_files(node.sysfs, record.address, node.dev) if "/vfio/" in f]
+        holder = OpenFiles(node.proc).holder(*files)
         if holder:
             # The write to unbind would block, unkillable, until that process lets go.
-            return [f"{record.address}: {holder} has {group[0]} open; end it first"]
+            return [f"{record.address}: {holder} has {' or '.join(files)} open; end it first"]
     driver.restore(
         node.sysfs, record.address, before.driver, before.driver_override, node.checkpoint
     )
@@ -138,7 +138,7 @@ def _driver(node: Node, record: Record) -> list[str]:
 def _come_home(node: Node, record: Record, netns_path: str | None) -> list[str]:
     """Bring the netdevs into our namespace; where they cannot be found, have them made anew."""
     expected = len(record.before.netdevs)
-    if not expected:
+    if not expected or _arrived(node, record.address, expected):
         return []
     _fetch(node, record, netns_path)
     if _arrived(node, record.address, expected) or _wait(node, record.address, expected):

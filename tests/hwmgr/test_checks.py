@@ -19,10 +19,11 @@ from hwmgr import (
 )
 from hwmgr.doctor import examine
 from hwmgr.facts import Facts, gather
-from hwmgr.facts_host import HugePages, Kubelet, Manager, Member
+from hwmgr.facts_host import HugePages, Kubelet, Manager
 from hwmgr.facts_state import Claim, RecordFile
 from hwmgr.facts_temporaries import Temporary
 from hwmgr.findings import Cure, Severity
+from hwmgr.iommugroups import Member
 from hwmgr.manager import Manager as DeviceManager
 from hwmgr.model import (
     AttachRequest,

@@ -171,6 +171,33 @@ def test_vf_bind_and_unbind(cli: Cli) -> None:
     assert current_driver(cli.machine.sim, VF) is None
 
 
+def test_vf_bind_into_a_group_that_is_not_viable_names_who_is_in_the_way(cli: Cli) -> None:
+    tree, other = cli.machine.sim.tree, "0000:01:10.4"
+    group = cli.machine.sim.link_name(f"bus/pci/devices/{VF}/iommu_group")
+    tree.link(f"kernel/iommu_groups/{group}/devices/{other}", f"bus/pci/devices/{other}")
+    answer = cli("vf", "bind", VF, "vfio-pci", "-o", "json")
+    assert (answer.status, answer.json["driver"], answer.err.count("\n")) == (0, "vfio-pci", 1)
+    assert f"IOMMU group {group} has {other} on igbvf" in answer.err
+    assert cli("vf", "bind", other, "vfio-pci").err == ""
+
+
+def test_vfios_file_of_the_device_is_shown_and_its_holder_found(cli: Cli) -> None:
+    """With iommufd a program opens this one, and the group's never."""
+    cli("vf", "bind", VF, "vfio-pci")
+    node = cli.machine.node
+    assert cli("vf", "show", VF, "-o", "json").json["deviceFiles"][-1].endswith("/vfio/vfio")
+    cli.machine.sim.tree.put(f"bus/pci/devices/{VF}/vfio-dev/vfio3/dev", "511:3")
+    file = f"{node.dev}/vfio/devices/vfio3"
+    assert cli("vf", "show", VF, "-o", "json").json["deviceFiles"][-1] == file
+    folder = Path(node.proc, "88/fd")
+    folder.mkdir(parents=True)
+    (folder / "4").symlink_to(file)
+    Path(node.proc, "88/comm").write_text("qemu\n")
+    shown = cli("vf", "show", VF, "-o", "json").json
+    assert (shown["state"], "process 88 (qemu)" in shown["reason"]) == ("foreign", True)
+    assert cli("vf", "bind", VF, "igbvf").status == 1
+
+
 def test_vf_bind_refuses_in_one_line(cli: Cli) -> None:
     cli.attach()
     answer = cli("vf", "bind", VF, "vfio-pci")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import os
 from contextlib import closing
@@ -13,8 +14,10 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hwmgr import claims, doctor, driver, repair
+from hwmgr.locks import Locks
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, DpdkRequest, Kind, Netdev, PciAddress, VFSettings
+from tests.fakes.kernel_sim import KernelSim
 from tests.fakes.machine import build, replace_node
 from tests.fakes.mortal import Killed, Life, mortal
 from tests.fakes.tree import Nic
@@ -22,6 +25,7 @@ from tests.fakes.tree import Nic
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from hwmgr.node import Node
     from tests.fakes.machine import Machine
     from tests.fakes.namespaces import Namespace
 
@@ -496,3 +500,99 @@ def test_a_pod_of_a_plugin_that_makes_no_claims_keeps_its_vf(bench: Bench) -> No
     assert "companion-orphaned" in {f.id for f in doctor.examine(node)}
     repair.carry_out(node, repair.plan(node))
     assert doctor.examine(node) == []
+
+
+class _Looks(KernelSim):
+    """Counts how often the whole of a PF, or of the node, is looked at."""
+
+    looks = 0
+
+    def names(self, path: str) -> list[str]:
+        self.looks += path == "bus/pci/drivers"
+        return super().names(path)
+
+
+def leaked_vfs(machine: Machine, vfs: list[str]) -> Node:
+    """Attach VFs and end their pods; return the node with a sysfs that counts."""
+    for number, address in enumerate(vfs):
+        pod = machine.namespace()
+        request = AttachRequest(
+            f"{number:064}", "net1", pod.path, Kind.VF, device=PciAddress(address)
+        )
+        Manager(machine.node).attach(request)
+        machine.kill(pod)
+    return replace_node(machine.node, sysfs=_Looks(machine.sim.base, machine.netlink))
+
+
+def test_one_look_serves_all_of_a_pf(in_memory: Path) -> None:
+    """One for the plan, one for each PF under its locks, one at the end, however many VFs."""
+    for vfs in (2, 7):
+        base = in_memory / str(vfs)
+        base.mkdir()
+        nics = [Nic(vfs=vfs), Nic(address="0000:03:00.0", ifname="eth3", vfs=vfs)]
+        with closing(build(str(base), *nics)) as machine:
+            for index in range(vfs):
+                mac = f"02:00:00:00:03:{index:02x}"
+                machine.netlink.edit(f"eth3v{index}", mac=mac)
+                machine.sim.vf_side.own_mac(nics[1].address, index, mac)
+            every = [nic.vf(i) for nic in nics for i in range(vfs)]
+            node = leaked_vfs(machine, every)
+            outcomes = repair.carry_out(node, repair.plan(node))
+            assert sorted(o.step.finding.subject for o in outcomes) == sorted(every)
+            assert [o.problems for o in outcomes if o.problems] == []
+            assert isinstance(node.sysfs, _Looks)
+            assert node.sysfs.looks == 1 + len(nics) + 1
+
+
+def test_who_works_on_one_function_does_not_hold_up_the_others(bench: Bench) -> None:
+    vfs = [bench.machine.nics[0].vf(n) for n in range(1, 5)]
+    node = leaked_vfs(bench.machine, vfs)
+    steps = repair.plan(node)
+    short = replace_node(node)
+    object.__setattr__(short, "locks", Locks(node.state, timeout=0))
+    with node.locks.function(vfs[1]), node.locks.container(f"{2:064}"):
+        outcomes = {o.step.finding.subject: o.problems for o in repair.carry_out(short, steps)}
+    assert [a for a in vfs if outcomes[a]] == vfs[1:3]
+    assert "is held by process" in outcomes[vfs[1]][0]
+    assert [r.address for r in node.journal.records()] == [HEALTHY, *vfs[1:3]]
+    repair.carry_out(node, repair.plan(node))
+    assert doctor.examine(node) == []
+
+
+def test_a_batch_ends_when_others_have_waited_long_enough(bench: Bench) -> None:
+    vfs = [bench.machine.nics[0].vf(n) for n in range(1, 5)]
+    times = itertools.count(0, 6)
+    node = replace_node(leaked_vfs(bench.machine, vfs), clock=lambda: float(next(times)))
+    outcomes = repair.carry_out(node, repair.plan(node))
+    assert sorted(o.step.finding.subject for o in outcomes) == vfs
+    assert [o.problems for o in outcomes if o.problems] == []
+    assert isinstance(node.sysfs, _Looks)
+    assert node.sysfs.looks > 3
+
+
+def test_a_vf_that_a_new_pod_has_by_now_is_not_in_the_batch(bench: Bench) -> None:
+    vfs = [bench.machine.nics[0].vf(n) for n in range(1, 5)]
+    node = leaked_vfs(bench.machine, vfs)
+    steps = repair.plan(node)
+    bench.attach(vfs[2])
+    repair.carry_out(node, steps)
+    record = node.journal.read(vfs[2])
+    assert record is not None
+    assert record.owner.container_id == CONTAINER
+    assert doctor.examine(node) == []
+
+
+def test_many_with_one_mac_are_told_apart_at_once(bench: Bench) -> None:
+    """All but one get another: the attached one keeps it."""
+    side, netlink = bench.machine.sim.vf_side, bench.machine.netlink
+    mac = next(iter(netlink.space(bench.healthy.key).values())).mac
+    untouched = bench.untouched()
+    for index in range(1, 7):
+        netlink.edit(f"eth1v{index}", mac=mac)
+        side.own_mac(PF, index, mac)
+    node = bench.machine.node
+    found = doctor.examine(node)
+    assert [f.id for f in found] == ["mac-duplicate"] * 6
+    repair.carry_out(node, repair.plan(node))
+    assert doctor.examine(node) == []
+    assert bench.untouched() == untouched
