@@ -9,6 +9,7 @@ import socket
 import time
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from hwmgr.kernelevents import KernelEvents
 from hwmgr.uevents import EventsLost, Uevent
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ class KernelUdev:
         answer = condition()
         if answer is not None or timeout <= 0:
             return answer
-        monitor = _LibudevMonitor("udev" if self._udevd_heard() else "kernel", self._buffer_bytes)
+        monitor = self._udevds() if self._udevd_heard() else KernelEvents(self._buffer_bytes)
         deadline = time.monotonic() + timeout
         while (answer := condition()) is None:
             remaining = deadline - time.monotonic()
@@ -78,8 +79,11 @@ class KernelUdev:
         """
         if not self._udevd_heard():
             return True
-        import pyudev
-
+        try:
+            import pyudev
+        except ImportError:
+            # Without libudev nobody can be asked.
+            return True
         try:
             name = socket.if_indextoname(ifindex)
             device = pyudev.Devices.from_name(pyudev.Context(), "net", name)
@@ -96,7 +100,14 @@ class KernelUdev:
         The kernel's events come first, in order, and whether udevd runs, hangs or is in another
         namespace.
         """
-        return _LibudevMonitor("kernel", self._buffer_bytes)
+        return KernelEvents(self._buffer_bytes)
+
+    def _udevds(self) -> Monitor:
+        """Listen to udevd, or to the kernel where there is no libudev."""
+        try:
+            return _LibudevMonitor(self._buffer_bytes)
+        except ImportError:
+            return KernelEvents(self._buffer_bytes)
 
     def _udevd_listens(self) -> bool:
         """Tell a udevd that is slow from one that died and left its socket behind."""
@@ -115,12 +126,12 @@ class KernelUdev:
 
 
 class _LibudevMonitor:
-    """A netlink socket for uevents; ``source`` is that of pyudev, "udev" or "kernel"."""
+    """The events of udevd, which it sends when its rules have run."""
 
-    def __init__(self, source: str, buffer_bytes: int) -> None:
+    def __init__(self, buffer_bytes: int) -> None:
         import pyudev
 
-        monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source=source)
+        monitor = pyudev.Monitor.from_netlink(pyudev.Context(), source="udev")
         for subsystem in _SUBSYSTEMS:
             monitor.filter_by(subsystem)
         # Beyond net.core.rmem_max it takes CAP_NET_ADMIN; without it what there is has to do.

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import socket
+import subprocess
+import sys
 import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from hwmgr.kernelevents import parse
 from hwmgr.pci import parse_address
 from hwmgr.udev import KernelUdev
 from hwmgr.uevents import Uevent, address_in
@@ -41,6 +44,26 @@ def test_a_rename_has_the_old_name() -> None:
     moved = Uevent("move", "net", f"{HOME}/net/b", ifname="b", old_path=f"{HOME}/net/a")
     assert (moved.old_ifname, moved.ifname) == ("a", "b")
     assert Uevent("add", "net", f"{HOME}/net/b").old_ifname is None
+
+
+def test_a_message_of_the_kernel() -> None:
+    fields = (
+        f"move@{HOME}/net/b", "ACTION=move", f"DEVPATH={HOME}/net/b", "SUBSYSTEM=net",
+        f"DEVPATH_OLD={HOME}/net/a", "INTERFACE=b", "IFINDEX=7", "SEQNUM=4711", "",
+    )  # fmt: skip
+    found = parse("\0".join(fields).encode())
+    assert found == Uevent("move", "net", f"{HOME}/net/b", 4711, None, "b", f"{HOME}/net/a")
+    assert parse(b"libudev\0\xfe\xed\xca\xfe") is None
+    assert parse(b"add@/x\0SEQNUM=x\0\xff") == Uevent("add", "", "/x")
+
+
+def test_the_kernel_is_heard_without_any_program() -> None:
+    """Importing pyudev starts ldconfig, to find libudev."""
+    script = (
+        "import sys; from hwmgr.udev import KernelUdev; KernelUdev().monitor().next(0);"
+        "assert 'pyudev' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
 
 
 def test_without_udevd_every_netdev_is_settled() -> None:
