@@ -1,7 +1,8 @@
 """sriov-cni's state file, ``<container>-<interface>``: read, written, understood.
 
 Its keys are those of Go structs (sriov-cni pkg/types/types.go); what a key's absence means differs
-by version: ``Trust`` and ``VlanProto`` came with 2.8, ``MTU`` with 2.9, ``DPDKMode`` went with 2.8.
+by version: ``Trust`` and ``VlanProto`` came with 2.8, ``MTU`` with 2.9, ``DPDKMode`` and
+``ContIFNames`` went with 2.8; before, a DEL without ``ContIFNames`` fails.
 """
 
 from __future__ import annotations
@@ -94,6 +95,7 @@ def content(record: Record, conf: Mapping[str, Any]) -> bytes:
     value["MTU"] = netdev.mtu if netdev else None
     value["deviceID"] = record.address
     value["VFID"] = record.index or 0
+    value["ContIFNames"] = record.owner.ifname
     return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
 
 

@@ -47,6 +47,7 @@ STATE: dict[str, Any] = {
         "VlanQoS": 0,
     },
     "VFID": 2,
+    "ContIFNames": "net1",  # read by 2.0 to 2.7
     "cniVersion": "0.4.0",
     "deviceID": "0000:04:10.5",
     "dns": {},
