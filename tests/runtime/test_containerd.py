@@ -211,6 +211,23 @@ def test_ports_of_the_host(rig: Rig) -> None:
 
 
 @by_daemon
+def test_a_pod_ends_while_the_daemon_is_down(rig: Rig) -> None:
+    daemon = cast("DaemonRig", rig).daemon
+    rig.network(rig.bridge(), rig.ptp())
+    rig.containerd.start()
+    sandbox = rig.cri.run(Pod("web"))
+    daemon.kill()
+    rig.cri.stop(sandbox)
+    kept = [name for name in rig.left()["files"] if name.startswith("state/spool/")]
+    assert [name.split("/")[-1].split(".")[0] for name in kept] == [sandbox]
+    assert "ipam/br/10.55.0.2" in rig.left()["files"]
+    daemon.start()
+    rig.wait_until_clean()
+    end(rig, sandbox)
+    assert rig.left() == {}
+
+
+@by_daemon
 def test_the_daemon_and_the_runtime_die_while_pods_come_and_go(rig: Rig) -> None:
     daemon, over = cast("DaemonRig", rig).daemon, Event()
     ready: SimpleQueue[str] = SimpleQueue()
