@@ -93,8 +93,10 @@ class KernelRunner:
             self._kill(pid, signal.SIGKILL)
         except ProcessLookupError:
             return True
-        if _status(pid, time.monotonic() + self._end_seconds) is not None:
-            return True
+        # Without a descriptor to wait with (EMFILE) it is left to the thread as well.
+        with suppress(OSError):
+            if _status(pid, time.monotonic() + self._end_seconds) is not None:
+                return True
         import threading
 
         threading.Thread(target=_wait_for_good, args=(pid,), name="held", daemon=True).start()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Literal, TypeVar
 
-from multus.clusterapi import ApiForbiddenError, KubeconfigError
+from multus.clusterapi import ApiForbiddenError, CredentialsError, KubeconfigError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -73,12 +73,21 @@ class RenewedApi:
         try:
             return ask(api)
         except ApiForbiddenError as error:
-            if error.status != _UNAUTHORIZED or not self._renew(api):
+            if error.status != _UNAUTHORIZED:
+                raise
+            try:
+                renewed = self._renew(api)
+            except CredentialsError as why:
+                message = f"{error.message}; kubeconfig {why}"
+                raise ApiForbiddenError(error.path, message, error.status) from why
+            if not renewed:
                 raise
         return ask(self._api)
 
     def _renew(self, refused: WatchApi) -> bool:
         """Read the credentials again, unless another has just done it; False: to no avail.
+
+        Raises CredentialsError where what gives them is to blame.
 
         The lock is for one at a time. It holds up nobody but those who were refused, too, and no
         longer than ``reopen`` takes, which has a limit.
@@ -90,6 +99,8 @@ class RenewedApi:
                 return False
             try:
                 api = self._reopen()
+            except CredentialsError:
+                raise
             except KubeconfigError:
                 return False  # the file is being written; the server's refusal says enough
             finally:

@@ -14,10 +14,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from hwmgr import frames
-from tests.functional.node import ROOT, Done, Node
+from tests.functional.node import Done, Node, environment, run
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
 READY_SECONDS = 30.0
@@ -37,22 +37,27 @@ class Http:
         return json.loads(self.body)
 
 
-class RunningDaemon:
-    """One multus-daemon of a node; it can be killed and started again."""
+class DaemonProcess:
+    """One multus-daemon, below a folder; it can be killed and started again.
+
+    ``enter`` is the command that it is started with. ``config`` goes to the end of its node
+    configuration, into the section that is named.
+    """
 
     def __init__(
         self,
-        node: Node,
+        root: Path,
+        state_dir: Path,
+        enter: Sequence[str],
         config: str = "",
         *options: str,
         section: str = "log",
         name: str = "daemon",
     ) -> None:
-        self.node = node
-        self.root: Path = node.root
-        self.socket = str(node.root / f"{name}.run" / "multus.sock")
-        self.log = node.root / f"{name}.log"
-        self._config = node.root / f"{name}.yaml"
+        self.root, self._state_dir, self._enter = root, state_dir, tuple(enter)
+        self.socket = str(root / f"{name}.run" / "multus.sock")
+        self.log = root / f"{name}.log"
+        self._config = root / f"{name}.yaml"
         sections = {
             "log": f"log:\n  target: {self.log}\n",
             "daemon": f"daemon:\n  socket: {self.socket}\n",
@@ -71,34 +76,27 @@ class RunningDaemon:
         notify.bind(str(path))
         notify.settimeout(READY_SECONDS)
         with notify:
-            self.launch(self._started_with())
+            self.launch(self.started_with())
             assert notify.recv(64) == b"READY=1"
 
     def launch(self, env: Mapping[str, str]) -> None:
         """Start the process."""
-        self.process = subprocess.Popen(self._argv(), env=env)
+        self.process = subprocess.Popen(self.argv(), env=env)
 
-    def _started_with(self) -> dict[str, str]:
+    def started_with(self) -> dict[str, str]:
+        """Return its environment."""
         return {**self._env(), "NOTIFY_SOCKET": str(self.root / "notify")}
 
     def run_to_end(self) -> Done:
         """Run one that is expected to end by itself."""
-        done = subprocess.run(
-            self._argv(), env=self._env(), capture_output=True, text=True, check=False
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
+        return run(self.argv(), self._env())
 
-    def _argv(self) -> list[str]:
-        inside = ["ip", "netns", "exec", self.node.host]
-        return [*inside, sys.executable, "-m", MODULE, *self._options]
+    def argv(self) -> list[str]:
+        """Return the command that starts it."""
+        return [*self._enter, sys.executable, "-m", MODULE, *self._options]
 
     def _env(self) -> dict[str, str]:
-        return {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
-            "HWMGR_STATE_DIR": str(self.node.state_dir),
-            "HWMGR_CONFIG": str(self._config),
-        }
+        return environment(self._state_dir, self._config)
 
     @property
     def pid(self) -> int:
@@ -125,20 +123,17 @@ class RunningDaemon:
         if self.process is not None and self.process.poll() is None:
             self.kill()
 
-    def call(
-        self,
-        command: str,
-        conf: Mapping[str, Any],
-        *,
-        container_id: str = "c1",
-        ifname: str = "eth0",
-        program: str = "multus",
-        **env: str,
-    ) -> Done:
-        """Make a framed call and wait for the answer."""
-        with self.begin(
-            command, conf, container_id=container_id, ifname=ifname, program=program, **env
-        ) as sock:
+
+class RunningDaemon(DaemonProcess):
+    """The daemon of a node, and who calls it."""
+
+    def __init__(self, node: Node, config: str = "", *options: str, **how: str) -> None:
+        super().__init__(node.root, node.state_dir, node.enter, config, *options, **how)
+        self.node = node
+
+    def call(self, command: str, conf: Mapping[str, Any], **about: str) -> Done:
+        """Make a framed call and wait for the answer; see begin."""
+        with self.begin(command, conf, **about) as sock:
             answer = frames.decode_answer(read_all(sock))
         return Done(answer.status, answer.stdout.decode(), answer.stderr.decode())
 
@@ -154,7 +149,7 @@ class RunningDaemon:
     ) -> socket.socket:
         """Send a framed call; the answer can be read from what is returned."""
         whole = {**self.node.env(command, container_id, ifname), **env}
-        stdin = json.dumps(self.whole(conf)).encode()
+        stdin = json.dumps(self.node.whole(conf)).encode()
         sock = self.connect()
         try:
             sock.sendall(frames.encode_call(frames.Call(program, whole, stdin)))
@@ -162,10 +157,6 @@ class RunningDaemon:
             sock.close()
             raise
         return sock
-
-    def whole(self, conf: Mapping[str, Any]) -> dict[str, Any]:
-        node = self.node
-        return {"name": "mnet", "cniDir": str(node.cni_dir), "binDir": str(node.bin), **conf}
 
     def connect(self) -> socket.socket:
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -211,7 +202,7 @@ class RunningDaemon:
     ) -> socket.socket:
         """Send a call in the form of multus-cni's shim; the answer can be read from the socket."""
         env = {"CNI_ARGS": "", **self.node.env(command, container_id, ifname)}
-        config = base64.b64encode(json.dumps(self.whole(conf)).encode()).decode()
+        config = base64.b64encode(json.dumps(self.node.whole(conf)).encode()).decode()
         body = {"env": env, "config": config, **more}
         return self.begin_http("POST", path, json.dumps(body).encode())
 
@@ -233,7 +224,7 @@ class ActivatedDaemon(RunningDaemon):
             "os.environ.update(LISTEN_FDS='1', LISTEN_PID=str(os.getpid()));"
             "os.execvp(sys.argv[2], sys.argv[2:])"
         )
-        argv = [sys.executable, "-c", script, str(fd), *self._argv()]
+        argv = [sys.executable, "-c", script, str(fd), *self.argv()]
         self.process = subprocess.Popen(argv, env=env, pass_fds=(fd,))
 
     def close(self) -> None:

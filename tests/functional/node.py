@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Iterator, Mapping, Sequence
 
 ROOT = Path(__file__).parents[2]
 CNI_BIN = Path("/usr/lib/cni")
@@ -40,6 +40,22 @@ class Done:
     @property
     def json(self) -> Any:
         return json.loads(self.stdout)
+
+
+def environment(state_dir: Path, config: Path) -> dict[str, str]:
+    """Return what our programs are started with."""
+    return {
+        "PATH": os.environ["PATH"],
+        "PYTHONPATH": str(ROOT),
+        "HWMGR_STATE_DIR": str(state_dir),
+        "HWMGR_CONFIG": str(config),
+    }
+
+
+def run(argv: Sequence[str], env: Mapping[str, str], stdin: str = "") -> Done:
+    """Run a program to its end."""
+    done = subprocess.run(argv, env=env, input=stdin, capture_output=True, text=True, check=False)
+    return Done(done.returncode, done.stdout, done.stderr)
 
 
 class Node:
@@ -68,17 +84,23 @@ class Node:
     def pod_path(self) -> str:
         return f"/run/netns/{self.pod}"
 
+    @property
+    def enter(self) -> list[str]:
+        """The command that starts a program in the host's namespace."""
+        return ["ip", "netns", "exec", self.host]
+
+    def whole(self, conf: Mapping[str, Any]) -> dict[str, Any]:
+        """Return multus' configuration with what every call on this node has in it."""
+        return {"name": "mnet", "cniDir": str(self.cni_dir), "binDir": str(self.bin), **conf}
+
     def env(self, command: str, container_id: str, ifname: str) -> dict[str, str]:
         return {
-            "PATH": os.environ["PATH"],
-            "PYTHONPATH": str(ROOT),
+            **environment(self.state_dir, self.root / "no-such-config.yaml"),
             "CNI_COMMAND": command,
             "CNI_CONTAINERID": container_id,
             "CNI_NETNS": self.pod_path,
             "CNI_IFNAME": ifname,
             "CNI_PATH": str(self.bin),
-            "HWMGR_STATE_DIR": str(self.state_dir),
-            "HWMGR_CONFIG": str(self.root / "no-such-config.yaml"),
             "LEASES": str(self.leases),
         }
 
@@ -93,27 +115,13 @@ class Node:
         **env: str,
     ) -> Done:
         """Make one call as a runtime does: a process in the host's namespace."""
-        whole = {"name": "mnet", "cniDir": str(self.cni_dir), "binDir": str(self.bin), **conf}
-        done = subprocess.run(
-            ["ip", "netns", "exec", self.host, sys.executable, *main.split()],
-            env={**self.env(command, container_id, ifname), **env},
-            input=json.dumps(whole),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
+        argv = [*self.enter, sys.executable, *main.split()]
+        whole = {**self.env(command, container_id, ifname), **env}
+        return run(argv, whole, json.dumps(self.whole(conf)))
 
     def run(self, *argv: str) -> Done:
         """Run a Python program in the host's namespace, as the node's administrator."""
-        done = subprocess.run(
-            ["ip", "netns", "exec", self.host, sys.executable, *argv],
-            env=self.env("", "", ""),
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        return Done(done.returncode, done.stdout, done.stderr)
+        return run([*self.enter, sys.executable, *argv], self.env("", "", ""))
 
     def crash(self, command: str, conf: Mapping[str, Any], at: str) -> Done:
         """Make a call in a process that is killed at a checkpoint."""

@@ -36,7 +36,7 @@ class VethDaemon(RunningDaemon):
             signal.signal(signal.SIGCHLD, signal.SIG_IGN)
             try:
                 while os.read(asks, 1):
-                    os.write(answers, f"{_fork(bench, self._started_with())}\n".encode())
+                    os.write(answers, f"{_fork(bench, self.started_with())}\n".encode())
             finally:
                 os._exit(0)
         os.close(asks)

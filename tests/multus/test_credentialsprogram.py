@@ -268,7 +268,9 @@ def test_who_was_refused_beside_another_does_not_ask_again() -> None:
 
     api = RenewedApi(cast("Any", Refusing(threading.Barrier(4))), hangs, clock)
     with ThreadPoolExecutor(4) as pool:
-        for each in [pool.submit(api.get, "/version", timeout=1.0) for _ in range(4)]:
-            with pytest.raises(ApiForbiddenError):
-                each.result(LONG)
+        refused = [pool.submit(api.get, "/version", timeout=1.0) for _ in range(4)]
+        errors = [str(each.exception(LONG)) for each in refused]
     assert reopened == [1000.0]
+    assert sorted(errors) == ["/version: no"] * 3 + [
+        "/version: no; kubeconfig /kubeconfig: it hangs"
+    ]

@@ -243,15 +243,16 @@ def test_login_by_name(server: ApiServer, tmp_path: Path) -> None:
     assert pair == b"node:p:w"
 
 
+def saying(file: Path, **status: str) -> dict[str, Any]:
+    """Return a credentials program that says this; see test_credentialsprogram."""
+    version = "client.authentication.k8s.io/v1"
+    answer = {"apiVersion": version, "kind": "ExecCredential", "status": status}
+    file.write_text(json.dumps(answer))
+    return {"apiVersion": version, "command": "cat", "args": [str(file)]}
+
+
 def test_credentials_of_a_program(server: ApiServer, tmp_path: Path) -> None:
-    status = {"token": SECRET}
-    kind = {"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential"}
-    (tmp_path / "answer").write_text(json.dumps({**kind, "status": status}))
-    program = {
-        "apiVersion": "client.authentication.k8s.io/v1",
-        "command": "cat",
-        "args": [str(tmp_path / "answer")],
-    }
+    program = saying(tmp_path / "answer", token=SECRET)
     config = server.kubeconfig(tmp_path / "kubeconfig", exec=program)
     assert name_of(opened(config).get(NODE, timeout=5)) == "node1"
 
@@ -354,16 +355,23 @@ def encoded(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
-@pytest.mark.parametrize("how", ["data", "files", "relative"])
+@pytest.mark.parametrize("how", ["program", "data", "files", "relative"])
 def test_client_certificates(tls: Tls, tmp_path: Path, how: str) -> None:
     with ApiServer(tls=tls.context(client=True)) as server:
         server.add({"kind": "Node", "metadata": {"name": "node1"}})
         if how == "data":
             cluster = {"certificate-authority-data": encoded(tls.ca)}
-            user = {
+            user: dict[str, Any] = {
                 "client-certificate-data": encoded(tls.pem("client.pem")),
                 "client-key-data": encoded(tls.pem("client.key")),
             }
+        elif how == "program":
+            cluster = {"certificate-authority-data": encoded(tls.ca)}
+            pair = {
+                "clientCertificateData": tls.pem("client.pem").decode(),
+                "clientKeyData": tls.pem("client.key").decode(),
+            }
+            user = {"exec": saying(tmp_path / "answer", **pair)}
         else:
             names = {"certificate-authority": "ca.pem", "client-certificate": "client.pem"}
             names |= {"client-key": "client.key"}

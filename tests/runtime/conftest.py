@@ -25,6 +25,8 @@ def able() -> None:
 
 
 @pytest.fixture
-def rig(tmp_path: Path) -> Iterator[Rig]:
-    with Rig(tmp_path) as made:
+def rig(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    """A node with multus as a program of its own, or of the class that a test is given."""
+    kind: type[Rig] = getattr(request, "param", Rig)
+    with kind(tmp_path) as made:
         yield made

@@ -54,6 +54,9 @@ class Rig:
     ``main`` is the program behind ``multus``, ``host`` the namespace; a new one if there is none.
     """
 
+    # Whether a plugin goes on when the program is killed that the runtime has started.
+    plugins_outlive_calls = False
+
     def __init__(
         self,
         folder: Path,
@@ -138,7 +141,10 @@ class Rig:
         return addresses_in(self.cri.netns(sandbox))
 
     def left(self) -> dict[str, list[str]]:
-        """Return all that attachments leave until they are detached; empty when they are."""
+        """Return all that attachments leave until they are detached; empty when they are.
+
+        What a killed writer leaves half-written begins with a dot, and nobody reads it.
+        """
         below = str(self.containerd.folder)
         mounts = [line.split()[1] for line in Path("/proc/self/mounts").read_text().splitlines()]
         found = {
@@ -147,7 +153,7 @@ class Rig:
                 for top in (self.cni_dir, self.state_dir, self.ipam, self.leases)
                 for path in top.rglob("*")
                 if path.is_file()
-                if path.name != "lock" and not path.name.startswith("last_reserved_ip.")
+                if path.name != "lock" and not path.name.startswith((".", "last_reserved_ip."))
                 if "/locks/" not in str(path) and not path.name.endswith(".lock")
             ],
             "links": [name for name in self.host_links() if name.startswith("veth")],

@@ -5,16 +5,22 @@ from __future__ import annotations
 import errno
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from itertools import count
+from queue import SimpleQueue
+from threading import Event
+from typing import Any, cast
 
 import pytest
 
 from tests.runtime.cri import CriError, Pod
-
-if TYPE_CHECKING:
-    from tests.runtime.rig import Rig
+from tests.runtime.rig import Rig
+from tests.runtime.through_daemon import DaemonRig
 
 pytestmark = pytest.mark.runtime
+either = pytest.mark.parametrize("rig", [Rig, DaemonRig], ids=["thin", "daemon"], indirect=True)
+by_daemon = pytest.mark.parametrize("rig", [DaemonRig], ids=["daemon"], indirect=True)
+KILLS = 4
 
 
 def end(rig: Rig, sandbox: str) -> None:
@@ -25,6 +31,7 @@ def end(rig: Rig, sandbox: str) -> None:
     rig.cri.remove(sandbox)
 
 
+@either
 def test_a_pods_life(rig: Rig) -> None:
     rig.network(rig.bridge(isGateway=True), rig.ptp())
     rig.containerd.start()
@@ -46,6 +53,7 @@ def test_a_pods_life(rig: Rig) -> None:
     assert rig.left() == {}
 
 
+@either
 def test_a_failed_add_leaves_nothing(rig: Rig) -> None:
     rig.network(rig.bridge(), rig.ptp(), rig.plain("leasea"))
     (rig.folder / "leases.leasea.fail").touch()
@@ -61,6 +69,7 @@ def test_a_failed_add_leaves_nothing(rig: Rig) -> None:
     assert rig.left() == {}
 
 
+@either
 def test_pods_outlive_their_runtime(rig: Rig) -> None:
     rig.network(rig.bridge(), rig.ptp())
     rig.containerd.start()
@@ -74,6 +83,7 @@ def test_pods_outlive_their_runtime(rig: Rig) -> None:
     assert rig.left() == {}
 
 
+@either
 @pytest.mark.parametrize("plugins", [True, False], ids=["with-its-plugins", "alone"])
 def test_the_runtime_dies_while_a_pod_is_attached(rig: Rig, *, plugins: bool) -> None:
     """A unit with KillMode=process leaves a running ADD behind, as an orphan that nobody hears."""
@@ -89,12 +99,13 @@ def test_the_runtime_dies_while_a_pod_is_attached(rig: Rig, *, plugins: bool) ->
         assert list(rig.cri.sandboxes()) == [container_id]
         assert "ipam/br/10.55.0.2" in rig.left()["files"]
         ended = pool.submit(end, rig, container_id)
-        if not plugins:
+        if rig.plugins_outlive_calls or not plugins:
             rig.open_gate()
         ended.result()
     assert rig.left() == {}
 
 
+@either
 @pytest.mark.parametrize("plugins", [True, False], ids=["with-its-plugins", "alone"])
 def test_the_runtime_dies_while_a_pod_is_detached(rig: Rig, *, plugins: bool) -> None:
     rig.network(rig.bridge(), rig.plain("gate"), rig.ptp())
@@ -107,7 +118,7 @@ def test_the_runtime_dies_while_a_pod_is_detached(rig: Rig, *, plugins: bool) ->
         rig.containerd.kill(plugins=plugins)
         with pytest.raises(CriError):
             stopped.result()
-        if not plugins:
+        if rig.plugins_outlive_calls or not plugins:
             rig.open_gate()
         rig.stop_at("nothing")
         rig.containerd.start()
@@ -145,6 +156,7 @@ def test_the_plugin_dies_while_it_detaches(rig: Rig) -> None:
     assert rig.left() == {}
 
 
+@either
 def test_kubelet_loses_patience(rig: Rig) -> None:
     """It cancels the call after two minutes; the runtime kills the plugin and asks for DEL."""
     rig.network(rig.bridge(), rig.plain("gate"), rig.ptp())
@@ -153,6 +165,8 @@ def test_kubelet_loses_patience(rig: Rig) -> None:
     rig.wait_at_gate()
     assert "ipam/br/10.55.0.2" in rig.left()["files"]
     cancel()
+    if rig.plugins_outlive_calls:
+        rig.open_gate()
     rig.wait_until_clean()
     assert rig.cri.sandboxes() == {}
     # The delegate that the dead call was waiting for takes nothing any more: nobody is at the gate.
@@ -170,6 +184,7 @@ def test_every_version_that_this_runtime_speaks(rig: Rig, version: str) -> None:
     assert rig.left() == {}
 
 
+@either
 def test_many_pods_at_once(rig: Rig) -> None:
     rig.network(rig.bridge(), rig.ptp())
     rig.containerd.start()
@@ -193,3 +208,61 @@ def test_ports_of_the_host(rig: Rig) -> None:
     end(rig, sandbox)
     assert "8055" not in rig.nat_rules()
     assert rig.left() == {}
+
+
+@by_daemon
+def test_a_pod_ends_while_the_daemon_is_down(rig: Rig) -> None:
+    daemon = cast("DaemonRig", rig).daemon
+    rig.network(rig.bridge(), rig.ptp())
+    rig.containerd.start()
+    sandbox = rig.cri.run(Pod("web"))
+    daemon.kill()
+    rig.cri.stop(sandbox)
+    kept = [name for name in rig.left()["files"] if name.startswith("state/spool/")]
+    assert [name.split("/")[-1].split(".")[0] for name in kept] == [sandbox]
+    assert "ipam/br/10.55.0.2" in rig.left()["files"]
+    daemon.start()
+    rig.wait_until_clean()
+    end(rig, sandbox)
+    assert rig.left() == {}
+
+
+@by_daemon
+def test_the_daemon_and_the_runtime_die_while_pods_come_and_go(rig: Rig) -> None:
+    daemon, over = cast("DaemonRig", rig).daemon, Event()
+    ready: SimpleQueue[str] = SimpleQueue()
+    numbers = count()
+
+    def come_and_go() -> None:
+        while not over.is_set():
+            with suppress(CriError):
+                sandbox = rig.cri.run(Pod(f"pod{next(numbers)}"))
+                links = rig.addresses(sandbox)
+                ready.put(sandbox)
+                assert set(links) == {"eth0", "net1"}
+                end(rig, sandbox)
+
+    rig.network(rig.bridge(), rig.ptp(), rig.plain("leasea"))
+    rig.containerd.start()
+    with ThreadPoolExecutor(3) as pool:
+        pods = [pool.submit(come_and_go) for _ in range(3)]
+        try:
+            for kill in range(KILLS):
+                for _ in pods:
+                    ready.get(timeout=60)
+                daemon.kill()
+                if kill == KILLS - 2:
+                    rig.containerd.kill()
+                    rig.containerd.start()
+                daemon.start()
+            ready.get(timeout=60)
+        finally:
+            over.set()
+        for pod in pods:
+            pod.result()
+    for sandbox in rig.cri.sandboxes():
+        end(rig, sandbox)
+    # What was left for it while it was away it does when it starts.
+    assert daemon.stop() == 0
+    daemon.start()
+    rig.wait_until_clean()
