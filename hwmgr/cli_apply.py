@@ -13,6 +13,7 @@ import typer
 from hwmgr import cli_applyviews, cli_complete
 from hwmgr.cli_options import OutputOption, session_of
 from hwmgr.cli_output import Output
+from hwmgr.cli_terminal import sigterm_as_ctrl_c
 from hwmgr.errors import HwmgrError, reason_of
 from hwmgr.pci import full_address
 
@@ -124,7 +125,8 @@ def apply(
         applying.apply(node, desired, manner)
 
     try:
-        work()
+        with sigterm_as_ctrl_c():
+            work()
     except (HwmgrError, KeyboardInterrupt) as error:
         _fail(session, output, account, error, reverts=revert)
     _show(session, output, account.changes, cli_applyviews.account_view(account, ()))

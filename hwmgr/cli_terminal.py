@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from hwmgr.cli_output import Column, Output, Screen, details, render
 from hwmgr.errors import HwmgrError, reason_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import FrameType
 
     import typer
 
@@ -106,6 +109,20 @@ def guarded(terminal: Terminal, action: Callable[[], int]) -> int:
         terminal.complain(f"{explain()} See '{hint} --help'.")
         return 2
     return status
+
+
+@contextmanager
+def sigterm_as_ctrl_c() -> Iterator[None]:
+    """Have SIGTERM interrupt the block as Ctrl-C does, so that what was done can be told."""
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _can_show(stream: TextIO, text: str) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from hwmgr.devicefiles import device_files
 from hwmgr.driver import no_iommu
-from hwmgr.errors import NetlinkError, RecordTorn
+from hwmgr.errors import NetlinkError, NoSuchDevice, RecordTorn
 from hwmgr.hostuse import host_use
 from hwmgr.inuse import OpenFiles
 from hwmgr.inventory import inventory
@@ -72,7 +73,12 @@ class PfNow:
 
 def observe(node: Node) -> list[PfNow]:
     """Return every PF of the node. Raises SysfsError, StateError, NetlinkError."""
-    return [observe_pf(node, pf.address) for pf in list_pfs(node.sysfs)]
+    found = []
+    for pf in list_pfs(node.sysfs):
+        # One that goes while it is looked at is no more.
+        with suppress(NoSuchDevice):
+            found.append(observe_pf(node, pf.address))
+    return found
 
 
 def observe_pf(node: Node, address: str) -> PfNow:

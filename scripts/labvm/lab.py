@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
 GUEST_CHECKOUT = "/checkout"
-PASSED_ON = ("HYPOTHESIS_PROFILE", "LAB_ALL_STEPS", "NO_COLOR", "PYTEST_ADDOPTS")
+PASSED_ON = ("HYPOTHESIS_PROFILE", "NO_COLOR", "PYTEST_ADDOPTS")
 
 
 @dataclass(frozen=True, slots=True)

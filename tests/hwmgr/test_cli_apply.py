@@ -6,6 +6,7 @@ import errno
 import io
 import json
 import shutil
+import signal
 import subprocess
 import textwrap
 from dataclasses import dataclass
@@ -183,12 +184,14 @@ def test_what_was_made_before_a_failure(cli: Cli) -> None:
     assert (again["failed"], again["notTried"], again["problems"]) == ([], [], [])
 
 
-def test_ctrl_c_says_where_it_came_to(cli: Cli) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_has_it_say_where_it_came_to(cli: Cli, number: signal.Signals) -> None:
+    """SIGTERM is what systemd sends when the time of the unit is up."""
     path = cli.file("vfs: [{range: '0-1', vlan: 7}]")
 
     def interrupt(name: str) -> None:
         if name == "attach.set.vlan" and cli.machine.sim.vf_side.get(PF)[1].vlan == 7:
-            raise KeyboardInterrupt
+            signal.raise_signal(number)
 
     cli.machine.node = replace_node(cli.machine.node, checkpoint=interrupt)
     shown = cli.json("apply", path)

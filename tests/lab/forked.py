@@ -9,6 +9,10 @@ import traceback
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+# A child has what its parent has imported; each would take two seconds for it in here.
+import pyroute2  # noqa: F401
+import pyudev  # noqa: F401
+
 from hwmgr.node import Node, real_node
 from hwmgr.run import KernelRunner
 from multus.delegates import DelegateCall

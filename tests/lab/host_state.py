@@ -43,7 +43,8 @@ def snapshot() -> dict[str, Any]:
     }
     state["dev"] = sorted(n for n in os.listdir("/dev") if n.startswith("uio"))
     state["vfio"] = sorted(n for n in _names("/dev/vfio") if n != "vfio")
-    state["records"] = _files("/var/lib/cni/sriov", skip=("locks", "vf_lock"))
+    # What --revert leaves there says only that there was one.
+    state["records"] = _files("/var/lib/cni/sriov", skip=("locks", "vf_lock", "reverted"))
     state["multus"] = _files("/var/lib/cni/multus", skip=("locks",))
     leases = _files("/var/lib/cni/networks", skip=())
     state["leases"] = [f for f in leases if not f.endswith(("/lock", "/last_reserved_ip.0"))]

@@ -1,4 +1,4 @@
-"""Desired state on real functions: had, had once, killed at every step, and taken back."""
+"""Desired state on real functions: had, had once, and taken back."""
 
 from __future__ import annotations
 
@@ -39,9 +39,6 @@ pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 
 PF = PFS[0]
 PLAIN = Manner()
-# Every step takes a quarter of an hour in here, so usually every third is taken; the simulator's
-# tests take all of them each time.
-EACH = 1 if os.environ.get("LAB_ALL_STEPS") else 3
 MIXED: dict[str, Any] = {
     "match": {"address": PF},
     "numVfs": 4,
@@ -51,21 +48,6 @@ MIXED: dict[str, Any] = {
         {"range": "0", "driver": "vfio-pci", "mac": "stable", "vlan": 100, "qos": 3},
         {"range": "1", "driver": "igb_uio", "spoofchk": False},
         {"range": "2-3", "driver": "igbvf", "mtu": 1400, "trust": True, "mac": "stable"},
-    ],
-}
-
-
-ANEW: dict[str, Any] = {
-    "match": {"address": PF},
-    "numVfs": 2,
-    "mtu": 2000,
-    "vfs": [{"range": "0", "driver": "vfio-pci", "mac": "stable", "vlan": 100}],
-}
-STAYING: dict[str, Any] = {
-    "match": {"address": PF},
-    "vfs": [
-        {"range": "1", "driver": "igb_uio", "spoofchk": False},
-        {"range": "2", "mac": "stable", "trust": True, "mtu": 1400},
     ],
 }
 
@@ -138,39 +120,7 @@ def test_from_seven_to_none_to_four_to_seven(as_before: dict[str, Any], tmp_path
     assert differences(as_before, snapshot()) == []
 
 
-@pytest.mark.parametrize("entry", [ANEW, STAYING], ids=["made anew", "staying"])
-def test_killed_at_every_step(
-    as_before: dict[str, Any], capsys: pytest.CaptureFixture[str], entry: dict[str, Any]
-) -> None:
-    wanted = desired(entry)
-    names = forked.names_of(lambda tell: apply(wanted, tell))
-    reverts = forked.names_of(revert)
-    wrong = []
-    for number, name in enumerate(names, start=1):
-        if number % EACH:
-            continue
-        killed = forked.in_child(partial(apply, wanted, forked.killing_at(number)))
-        assert killed == forked.KILLED, name
-        cured = forked.in_child(partial(apply, wanted))
-        left = forked.in_child(lambda: _assert_nothing_to_do(wanted))
-        dying = reverts[number - 1] if number <= len(reverts) else None
-        if dying is not None:
-            end = forked.in_child(partial(revert, forked.killing_at(number)))
-            assert end == forked.KILLED, dying
-        back = forked.in_child(revert)
-        found = (cured, left, back, differences(as_before, snapshot()))
-        good = found == (0, 0, 0, [])
-        with capsys.disabled():
-            state = "as desired, then as before" if good else f"{found}"
-            print(
-                f"\n  {name:24} {'revert killed at ' + dying if dying else '':42} {state}", end=""
-            )
-        if not good:
-            wrong.append((name, dying, found))
-    assert wrong == []
-
-
-def _assert_nothing_to_do(wanted: Desired) -> None:
+def assert_nothing_to_do(wanted: Desired) -> None:
     changes = applying.make_plan(forked.node(), wanted, PLAIN).changes
     assert changes == ()
 
@@ -185,8 +135,84 @@ def test_settings_of_vfs_that_stay(as_before: dict[str, Any]) -> None:
     assert ip("link", "show", netdev_of(vfs_of(PF)[4]))[0]["address"] == "02:00:00:00:0d:01"
     assert vf_info(PF, 4)["address"] == "02:00:00:00:0d:01"
     assert vf_info(PF, 5)["rate"]["max_tx"] == 50
-    assert forked.in_child(lambda: _assert_nothing_to_do(wanted)) == 0
+    assert forked.in_child(lambda: assert_nothing_to_do(wanted)) == 0
     assert forked.in_child(revert) == 0
+    assert differences(as_before, snapshot()) == []
+
+
+def test_stable_macs_are_made_from_the_cards_own(as_before: dict[str, Any]) -> None:
+    """A bond gives its ports another one; what VFs have been given is still what is wanted."""
+    wanted = desired({"match": {"address": PF}, "vfs": [{"range": "0-1", "mac": "stable"}]})
+    name = netdev_of(PF)
+    own = ip("link", "show", name)[0]["address"]
+    assert forked.in_child(partial(apply, wanted)) == 0
+    subprocess.run(["ip", "link", "set", name, "address", "02:00:00:00:00:b0"], check=True)
+    try:
+        assert forked.in_child(lambda: assert_nothing_to_do(wanted)) == 0
+    finally:
+        subprocess.run(["ip", "link", "set", name, "address", own], check=True)
+    assert forked.in_child(revert) == 0
+    assert differences(as_before, snapshot()) == []
+
+
+def test_a_pf_that_the_node_needs(as_before: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "desired.yaml"
+    path.write_text(yaml.safe_dump({"pfs": [{"match": {"address": PF}, "mtu": 2000, "up": False}]}))
+    name = netdev_of(PF)
+    for words in (
+        "link add br9 up type bridge",
+        f"link set {name} master br9",
+        "address add 192.0.2.1/24 dev br9",
+        "route add default via 192.0.2.254 dev br9 metric 9",
+    ):
+        subprocess.run(["ip", *words.split()], check=True)
+    try:
+        planned = json.loads(hwmgr("plan", str(path), "-o", "json").stdout)
+        refused = hwmgr("apply", str(path))
+    finally:
+        subprocess.run(["ip", "link", "delete", "br9"], check=True)
+    said = "it is a port of br9; the node's default route leads through br9"
+    assert [w.partition(":")[0] for w in planned["warnings"]] == ["pfs[0].up", "pfs[0].mtu"]
+    assert all(said in warning for warning in planned["warnings"])
+    assert (refused.returncode, "--force" in refused.stderr) == (1, True), refused.stderr
+    assert differences(as_before, snapshot()) == []
+
+
+def test_a_module_is_loaded_for_its_driver(as_before: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / "desired.yaml"
+    group = {"range": "0", "driver": "igb_uio"}
+    path.write_text(yaml.safe_dump({"pfs": [{"match": {"address": PF}, "vfs": [group]}]}))
+    subprocess.run(["modprobe", "-r", "igb_uio"], check=True)
+    planned = json.loads(hwmgr("plan", str(path), "-o", "json").stdout)
+    assert [c["attribute"] for c in planned["changes"]] == ["module", "driver"]
+    assert not os.path.exists("/sys/bus/pci/drivers/igb_uio")
+    applied = hwmgr("apply", str(path))
+    assert applied.returncode == 0, applied.stderr
+    assert driver_of(vfs_of(PF)[0]) == "igb_uio"
+    assert forked.in_child(revert) == 0
+    subprocess.run(["modprobe", "-r", "uio_pci_generic"], check=True)
+    bound = hwmgr("vf", "bind", vfs_of(PF)[1], "uio_pci_generic")
+    assert bound.returncode == 0, bound.stderr
+    assert hwmgr("vf", "bind", vfs_of(PF)[1], "igbvf").returncode == 0
+    subprocess.run(["udevadm", "settle"], check=True)
+
+
+def test_what_was_made_before_a_driver_declines(as_before: dict[str, Any], tmp_path: Path) -> None:
+    """The PF's driver refuses a link state; what came before it stays, and goes by --revert."""
+    path = tmp_path / "desired.yaml"
+    groups = [{"range": "0", "vlan": 7, "linkState": "enable"}, {"range": "1", "trust": True}]
+    path.write_text(yaml.safe_dump({"pfs": [{"match": {"address": PF}, "vfs": groups}]}))
+    failed = hwmgr("apply", str(path), "-o", "json")
+    told = json.loads(failed.stdout)
+    brief = [
+        [(c["index"], c["attribute"]) for c in told[key]]
+        for key in ("changes", "failed", "notTried")
+    ]
+    assert (failed.returncode, told["done"]) == (1, False)
+    assert brief == [[(0, "vlan")], [(0, "linkState")], [(1, "trust")]], failed.stdout
+    assert "'hwmgr apply --revert' goes back" in failed.stderr
+    assert vf_info(PF, 0)["vlan_list"][0]["vlan"] == 7
+    assert hwmgr("apply", "--revert").returncode == 0
     assert differences(as_before, snapshot()) == []
 
 
