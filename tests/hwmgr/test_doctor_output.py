@@ -18,7 +18,6 @@ from hwmgr.cli_session import Session
 from hwmgr.findings import Cure, Evidence, Finding, Severity
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, Kind, PciAddress, VFSettings
-
 from tests.fakes.machine import replace_node
 
 if TYPE_CHECKING:
