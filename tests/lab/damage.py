@@ -512,7 +512,7 @@ def kubelets_checkpoint_damaged(stack: ExitStack) -> str:
 
 
 def _kubelet_writes(_stack: ExitStack) -> None:
-    checkpoint = {"Data": {"RegisteredDevices": {}}}
+    checkpoint: dict[str, Any] = {"Data": {"RegisteredDevices": {}}}
     path = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint"
     _write(path, json.dumps(checkpoint))
 
@@ -570,7 +570,7 @@ def rebooted_and_not_applied_since(stack: ExitStack) -> str:
     run("hwmgr apply --revert")
     settle()
     other = {"boot_id": "00000000-0000-4000-8000-000000000000", "stage": "applied"}
-    value = {
+    value: dict[str, Any] = {
         "address": OTHER, "source": _DESIRED, "since": 0, "before": {}, "vfs": None,
         "given": None, "unprobed": False, "steps": [], "schema": 1, **other,
     }  # fmt: skip
