@@ -65,7 +65,8 @@ def _of_others(info: VFInfo, repair: str, severity: Severity, evidence: Evidence
 
 def _nowhere(facts: Facts, info: VFInfo) -> Finding:
     vf = info.vf
-    looked = "every process, descriptor and mount" if facts.all_processes else "what we can see"
+    everywhere = facts.all_processes and all(s.readable for s in facts.spaces.values())
+    looked = "every process, descriptor and mount" if everywhere else "what we can see"
     return Finding(
         id="vf-nowhere",
         severity=Severity.ERROR,
@@ -76,9 +77,9 @@ def _nowhere(facts: Facts, info: VFInfo) -> Finding:
             Evidence(f"looked through {looked}", "/proc"),
         ),
         repair="bind its driver anew: the netdev is made again here"
-        if facts.all_processes
-        else "run hwmgr on the host itself: here not all processes can be seen",
-        cure=Cure.REBIND if facts.all_processes else None,
+        if everywhere
+        else "run hwmgr on the host itself, as root: here not all can be seen",
+        cure=Cure.REBIND if everywhere else None,
     )
 
 

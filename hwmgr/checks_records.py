@@ -193,7 +193,7 @@ def _unseen(file: RecordFile, record: Record) -> Finding:
 def _inside(facts: Facts, file: RecordFile, record: Record) -> Finding | None:
     """Look whether the netdev of a living attachment is where it was put, and whose it says."""
     space = _space(facts, record)
-    if space is None or record.kind is Kind.DPDK or not record.before.netdevs:
+    if space is None or not space.readable or record.kind is Kind.DPDK or not record.before.netdevs:
         return None
     inside = space.netdevs.get(record.address, ())
     who = describe(record)

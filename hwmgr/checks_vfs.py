@@ -75,6 +75,9 @@ def _driver(facts: Facts, info: VFInfo) -> Iterator[Finding]:
         return
     if vf.driver in USERSPACE_DRIVERS:
         meant = _meant(facts, info)
+        if meant is None and not facts.all_processes:
+            yield _perhaps_driven(vf.address, vf.driver or "", device)
+            return
         left = Evidence(f"driver {vf.driver}, and no process has its file open", f"{device}/driver")
         yield Finding(
             id="vf-userspace" if meant else "vf-driver-left",
@@ -97,6 +100,20 @@ def _driver(facts: Facts, info: VFInfo) -> Iterator[Finding]:
             repair="clear driver_override",
             cure=Cure.CLEAR_OVERRIDE,
         )
+
+
+def _perhaps_driven(address: str, driver: str, device: str) -> Finding:
+    return Finding(
+        id="vf-driver-left",
+        severity=Severity.INFO,
+        subject=address,
+        finding=f"{driver} has it, and whether a process drives it cannot be seen here",
+        evidence=(
+            Evidence(f"driver {driver}", f"{device}/driver"),
+            Evidence("not every process can be seen", "/proc"),
+        ),
+        repair="run hwmgr on the host itself, as root",
+    )
 
 
 def _meant(facts: Facts, info: VFInfo) -> Evidence | None:

@@ -15,6 +15,7 @@ from hwmgr.findings import Severity
 if TYPE_CHECKING:
     from hwmgr.cli_session import Session
     from hwmgr.findings import Finding
+    from hwmgr.node import Node
     from hwmgr.repair import Outcome
 
 PfOption = Annotated[
@@ -45,6 +46,7 @@ def doctor(context: typer.Context, pf: PfOption = None, output: OutputOption = N
 
     session = session_of(context)
     node = session.node()
+    _warn_unless_all_is_seen(session, node)
     chosen = pf_named(node.sysfs, full_address(pf) or pf).address if pf else None
     with session.busy("examining the node"):
         found = examine(node, chosen)
@@ -70,20 +72,24 @@ def repair(
 ) -> None:
     """Print what can be put right and how; with --yes do it, and look whether it is."""
     from hwmgr import leftcalls
-    from hwmgr.repair import carry_out, plan
+    from hwmgr.doctor import examine, is_clean
+    from hwmgr.repair import carry_out, steps_for
 
     session = session_of(context)
     node = session.node()
+    _warn_unless_all_is_seen(session, node)
     wanted = {address_of(text) for text in addresses or ()}
     with session.busy("examining the node"):
         # Calls first: they may give back what would otherwise have to be repaired.
         calls = [] if wanted else leftcalls.plan(node, session.programs)
-        steps = [*calls, *plan(node, wanted)]
+        found = [f for f in examine(node) if not wanted or f.subject in wanted]
+        steps = [*calls, *steps_for(found)]
     people = (output or session.output) in (Output.TABLE, Output.WIDE)
     if not yes or people:
         _show(session, [step.finding for step in steps], output)
     if not steps:
-        session.complain("nothing to repair")
+        left = f"no cure for what is left ({_counted(found)}); 'hwmgr doctor' says what to do"
+        session.complain("nothing to repair" if is_clean(found) else left)
     elif not yes:
         session.complain(f"{len(steps)} found; 'hwmgr repair --yes' puts them right")
     if not yes:
@@ -92,6 +98,16 @@ def repair(
         outcomes = carry_out(node, steps, wanted)
     _report(session, outcomes, output, people=people)
     raise typer.Exit(1 if any(o.problems for o in outcomes) else 0)
+
+
+def _warn_unless_all_is_seen(session: Session, node: Node) -> None:
+    """Say it where a look that finds nothing does not mean that there is nothing."""
+    from hwmgr.sight import Sight
+
+    if not Sight(node.proc, node.all_processes).all_processes:
+        session.complain(
+            "not every process can be seen from here: run it as root, on the host itself"
+        )
 
 
 def _report(

@@ -24,13 +24,15 @@ class Space:
     """A network namespace: by which path it was entered, what holds it, its netdevs by function.
 
     ``holders`` is empty where nobody was looked for, since its recorded path leads into it. A
-    netdev's function is the parent that the kernel names, else the one that our mark names.
+    netdev's function is the parent that the kernel names, else the one that our mark names. One
+    that lives but could not be looked into is not ``readable``.
     """
 
     key: NamespaceKey
     path: str
     holders: tuple[Holder, ...]
     netdevs: dict[str, tuple[Netdev, ...]]
+    readable: bool = True
 
 
 def of_owners(node: Node, records: Iterable[Record], *, parents: bool) -> dict[NamespaceKey, Space]:
@@ -60,7 +62,8 @@ def all_of_them(node: Node, *, parents: bool) -> dict[NamespaceKey, Space]:
             space = _entered(node, holder.path, key, holders, parents=parents)
             if space is not None:
                 found[key] = space
-                break
+                if space.readable:
+                    break
     return found
 
 
@@ -78,16 +81,17 @@ def _entered(
         fd = open_namespace(path)
     except NamespaceError:
         return None
+    there = identity_of(path, fd)
+    if (there.dev, there.inode) != key:
+        os.close(fd)
+        return None
     try:
-        there = identity_of(path, fd)
-        if (there.dev, there.inode) != key:
-            return None
         with node.netlink.links(fd) as links:
             return Space(key, path, holders, _by_function(links.list(), parents=parents))
     except (HwmgrError, OSError) as error:
         # setns(2) is root's; who may only look is told what can be seen without.
         node.log(f"{path}: {error}")
-        return None
+        return Space(key, path, holders, {}, readable=False)
     finally:
         os.close(fd)
 

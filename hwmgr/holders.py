@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING
@@ -15,6 +16,11 @@ NamespaceKey = tuple[int, int]
 
 # The first namespaces have fixed inodes (include/linux/proc_ns.h, PROC_PID_INIT_INO).
 _INITIAL_PIDS = 0xEFFFFFFC
+_CAP_SYS_PTRACE = 19  # include/uapi/linux/capability.h
+
+
+# The kernel writes blanks and backslashes so, all else as it is (mangle_path(), fs/seq_file.c).
+_ESCAPED = re.compile(r"\\([0-7]{3})")
 
 
 class HeldBy(StrEnum):
@@ -52,11 +58,20 @@ def namespace_holders(proc: str) -> dict[NamespaceKey, tuple[Holder, ...]]:
 
 
 def sees_all_processes(proc: str) -> bool:
-    """Tell whether we are in the first process namespace: elsewhere processes are out of sight."""
+    """Tell whether we may look into every process of the host.
+
+    That takes the first process namespace, and CAP_SYS_PTRACE (proc(5), /proc/pid/fd).
+    """
     try:
-        return os.stat(f"{proc}/self/ns/pid").st_ino == _INITIAL_PIDS
-    except OSError:
+        if os.stat(f"{proc}/self/ns/pid").st_ino != _INITIAL_PIDS:
+            return False
+        with open(f"{proc}/self/status", encoding="utf-8", errors="replace") as file:
+            for line in file:
+                if line.startswith("CapEff:"):
+                    return bool(int(line.split()[1], 16) >> _CAP_SYS_PTRACE & 1)
+    except (OSError, ValueError, IndexError):
         return False
+    return False
 
 
 def process_name(proc: str, pid: str) -> str:
@@ -143,4 +158,4 @@ def _mounted(mountinfo: str) -> Iterator[tuple[int, str]]:
     for line in lines:
         fields = line.split(" ")
         if len(fields) > 4 and fields[3].startswith("net:[") and fields[3][5:-1].isdigit():
-            yield int(fields[3][5:-1]), fields[4].encode().decode("unicode_escape")
+            yield int(fields[3][5:-1]), _ESCAPED.sub(lambda m: chr(int(m[1], 8)), fields[4])

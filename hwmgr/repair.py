@@ -11,7 +11,7 @@ from hwmgr.facts_state import is_busy
 from hwmgr.findings import Severity
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Sequence
+    from collections.abc import Collection, Iterable, Sequence
 
     from hwmgr.batches import Key
     from hwmgr.findings import Cure, Finding
@@ -65,7 +65,8 @@ def plan(node: Node, addresses: Collection[str] = ()) -> list[Step]:
 
     Raises SysfsError, StateError.
     """
-    return _steps(doctor.examine(node), addresses)
+    found = doctor.examine(node)
+    return steps_for(f for f in found if not addresses or f.subject in addresses)
 
 
 def act(node: Node, step: Step) -> list[str]:
@@ -93,7 +94,8 @@ def carry_out(node: Node, steps: Sequence[Step], addresses: Collection[str] = ()
         problems.update(_repaired(node, [s.finding for s in steps if isinstance(s, RepairStep)]))
         done += steps
         found = doctor.examine(node)
-        steps = [s for s in _steps(found, addresses) if s.finding.key not in problems]
+        mine = (f for f in found if not addresses or f.subject in addresses)
+        steps = [s for s in steps_for(mine) if s.finding.key not in problems]
         if not steps:
             break
     return [Outcome(step, _judged(node, step, problems[step.finding.key], found)) for step in done]
@@ -137,6 +139,6 @@ def _judged(
     return tuple(problems)
 
 
-def _steps(found: Sequence[Finding], addresses: Collection[str]) -> list[Step]:
-    wanted = [f for f in found if f.cure is not None]
-    return [RepairStep(f) for f in wanted if not addresses or f.subject in addresses]
+def steps_for(found: Iterable[Finding]) -> list[Step]:
+    """Return the steps that put right what can be."""
+    return [RepairStep(f) for f in found if f.cure is not None]

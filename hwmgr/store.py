@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import os
 import stat
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from hwmgr.errors import LockTimeout, RecordTorn, StateError
+from hwmgr import filelock
+from hwmgr.errors import RecordTorn, StateError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
+    from contextlib import AbstractContextManager
 
-_LOCK_POLL_SECONDS = 0.02
 # Records are a few kilobytes, with the configuration of a network in them.
 _LONGEST = 8 << 20
 
@@ -179,58 +178,20 @@ class StateDir:
         self.write_bytes(b"", name)
         self.remove(name)
 
-    @contextmanager
-    def lock(self, *names: str, timeout: float, remove: bool = False) -> Iterator[None]:
-        """Hold an exclusive flock(2) on a file for the block; wait at most ``timeout`` seconds.
-
-        flock belongs to the open file, so a killed holder frees it, and two threads of one process
-        exclude each other too. With ``remove`` the holder unlinks the file at the end: for names
-        that never come back, where files would pile up, and where every party locks by this method
-        (a lock of a file that is not the path's any more is taken again). Raises LockTimeout with
-        the holder's process id.
-        """
+    def lock(
+        self, *names: str, timeout: float, remove: bool = False
+    ) -> AbstractContextManager[None]:
+        """Hold an exclusive lock on a file for the block; see hwmgr.filelock.locked."""
         path = self.path(*names)
-        deadline = time.monotonic() + timeout
-        while True:
-            fd = self._open_lock(path)
-            try:
-                _flock(fd, path, deadline, timeout)
-                if _is_at(fd, path):
-                    break
-            except BaseException:
-                os.close(fd)
-                raise
-            os.close(fd)
-        try:
-            yield
-        finally:
-            if remove:
-                _unlink(path)
-            os.close(fd)
-
-    def is_locked(self, *names: str) -> bool:
-        """Tell whether somebody holds a lock now; makes no file and keeps no reader out.
-
-        A shared lock is taken for a moment: two who look do not take each other for a holder.
-        """
-        try:
-            fd = os.open(self.path(*names), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except OSError as error:
-            return error.errno == errno.EWOULDBLOCK
-        finally:
-            os.close(fd)
-        return False
-
-    def _open_lock(self, path: str) -> int:
         try:
             make_folders(os.path.dirname(path))
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
             raise StateError(path, error.errno or 0) from error
+        return filelock.locked(path, timeout=timeout, remove=remove)
+
+    def is_locked(self, *names: str) -> bool:
+        """Tell whether somebody holds a lock now; see hwmgr.filelock.is_locked."""
+        return filelock.is_locked(self.path(*names))
 
 
 def _read_whole(fd: int, path: str) -> bytes:
@@ -241,43 +202,6 @@ def _read_whole(fd: int, path: str) -> bytes:
         raise RecordTorn(path, f"{status.st_size} bytes are too many for a state file")
     with os.fdopen(fd, "rb", closefd=False) as file:
         return file.read(_LONGEST)
-
-
-def _is_at(fd: int, path: str) -> bool:
-    """Tell whether the path still leads to the open file: its last holder may have unlinked it."""
-    try:
-        there = os.stat(path)
-    except FileNotFoundError:
-        return False
-    here = os.fstat(fd)
-    return (here.st_dev, here.st_ino) == (there.st_dev, there.st_ino)
-
-
-def _flock(fd: int, path: str, deadline: float, timeout: float) -> None:
-    while True:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            if time.monotonic() >= deadline:
-                raise LockTimeout(path, timeout, _holder(fd)) from None
-            # flock has no deadline of its own and an alarm would be process-wide, so look again.
-            time.sleep(_LOCK_POLL_SECONDS)
-        else:
-            return
-
-
-def _holder(fd: int) -> int | None:
-    """Return the pid that /proc/locks gives for our file, None when it does not tell."""
-    inode = os.fstat(fd).st_ino
-    try:
-        with open("/proc/locks", encoding="ascii") as file:
-            for line in file:
-                fields = line.split()
-                if len(fields) > 5 and fields[1] == "FLOCK" and fields[5].endswith(f":{inode}"):
-                    return int(fields[4])
-    except (OSError, ValueError):
-        return None
-    return None
 
 
 def make_folders(path: str) -> None:

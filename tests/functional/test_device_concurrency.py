@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hwmgr import doctor, repair
 from hwmgr.errors import DeviceBusy, NoFreeVF
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, DpdkRequest, Kind, PciAddress
@@ -170,4 +171,49 @@ def test_one_vf_for_all_goes_to_one(folder: str) -> None:
             if number != winner:
                 assert detach(bench, number, pods[number]) == "False"
         Manager(bench.node()).check(container(winner), "net1")
+    bench.close()
+
+
+def attach_and_detach(bench: Bench, number: int, pod: Namespace) -> str:
+    """Attach a VF of one's own again and again, and look whether it stays."""
+    manager, address = Manager(bench.node()), PciAddress(NIC.vf(number))
+    for _ in range(10):
+        request = AttachRequest(container(number), "net1", pod.path, Kind.VF, device=address)
+        manager.attach(request)
+        manager.check(container(number), "net1")
+        if not manager.detach(container(number), "net1", pod.path):
+            return f"{address} was taken away"
+    return "kept"
+
+
+def repair_again_and_again(bench: Bench) -> str:
+    problems: list[str] = []
+    for _ in range(10):
+        node = bench.node()
+        for outcome in repair.carry_out(node, repair.plan(node)):
+            problems += outcome.problems
+    return str(problems)
+
+
+def test_repairs_beside_calls_and_each_other(folder: str) -> None:
+    """What is leaked is given back once; what calls are working on stays theirs."""
+    bench = Bench(folder, NIC)
+    with entered(bench.host.fd):
+        before = bench.snapshot()
+        for number in (4, 5, 6):
+            pod = bench.pod()
+            address = PciAddress(NIC.vf(number))
+            request = AttachRequest(container(number), "net1", pod.path, Kind.VF, device=address)
+            Manager(bench.node()).attach(request)
+            pod.close()
+        pods = [bench.pod() for _ in range(4)]
+        got = together(
+            [
+                *(partial(attach_and_detach, bench, n, pod) for n, pod in enumerate(pods)),
+                *[partial(repair_again_and_again, bench)] * 3,
+            ]
+        )
+        assert got == ["kept"] * 4 + ["[]"] * 3
+        assert doctor.examine(bench.node()) == []
+        assert changes(before, bench.snapshot()) == {}
     bench.close()

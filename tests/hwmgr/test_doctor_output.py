@@ -18,6 +18,7 @@ from hwmgr.cli_session import Session
 from hwmgr.findings import Cure, Evidence, Finding, Severity
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, Kind, PciAddress, VFSettings
+from tests.fakes.machine import replace_node
 
 if TYPE_CHECKING:
     from tests.fakes.machine import Machine
@@ -179,7 +180,11 @@ def test_repair_tells_what_became_of_each(damaged: Machine) -> None:
     status, out, _err = run(damaged, "repair", "--yes")
     assert status == 0
     assert "done" in out.splitlines()[-1]
-    assert run(damaged, "repair", "--yes") == (0, "", "hwmgr: nothing to repair\n")
+    left = "no cure for what is left (2 warning); 'hwmgr doctor' says what to do"
+    assert run(damaged, "repair", "--yes") == (0, "", f"hwmgr: {left}\n")
+    assert run(damaged, "repair", "0000:ff:1f.7") == (0, "", "hwmgr: nothing to repair\n")
+    damaged.node = replace_node(damaged.node, all_processes=False)
+    assert "run it as root, on the host itself" in run(damaged, "doctor")[2]
 
 
 def test_the_manual_has_every_id() -> None:

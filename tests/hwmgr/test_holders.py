@@ -56,3 +56,23 @@ def test_what_is_not_there_is_nobody(tmp_path: Path) -> None:
     assert namespace_holders(str(tmp_path / "none")) == {}
     assert process_name(str(tmp_path), "1") == "gone"
     assert not sees_all_processes(str(tmp_path))
+
+
+def test_without_the_right_to_look_into_processes_not_all_are_seen(tmp_path: Path) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self/ns").symlink_to("/proc/self/ns")
+    status = tmp_path / "self/status"
+    status.write_text("Name:\tx\nCapEff:\t000001ffffffffff\n")
+    initial = os.stat("/proc/self/ns/pid").st_ino == 0xEFFFFFFC
+    assert sees_all_processes(str(tmp_path)) is initial
+    status.write_text("Name:\tx\nCapEff:\t0000000000000000\n")
+    assert not sees_all_processes(str(tmp_path))
+
+
+def test_mount_points_with_blanks_and_more_than_ascii(tmp_path: Path) -> None:
+    (tmp_path / "self/ns").mkdir(parents=True)
+    (tmp_path / "self/ns/net").symlink_to("/proc/self/ns/net")
+    row = "1 1 0:4 net:[77] /run/a\\040b/é rw - nsfs nsfs rw\n"
+    (tmp_path / "self/mountinfo").write_text(row, encoding="utf-8")
+    (holders,) = namespace_holders(str(tmp_path)).values()
+    assert [h.path for h in holders] == ["/run/a b/é"]

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hwmgr import claims, doctor, driver, repair
+from hwmgr.errors import NetlinkError
 from hwmgr.locks import Locks
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, DpdkRequest, Kind, Netdev, PciAddress, VFSettings
@@ -24,7 +25,9 @@ from tests.fakes.tree import Nic
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
 
+    from hwmgr.links import Links
     from hwmgr.node import Node
     from tests.fakes.machine import Machine
     from tests.fakes.namespaces import Namespace
@@ -596,3 +599,24 @@ def test_many_with_one_mac_are_told_apart_at_once(bench: Bench) -> None:
     repair.carry_out(node, repair.plan(node))
     assert doctor.examine(node) == []
     assert bench.untouched() == untouched
+
+
+def test_a_namespace_that_cannot_be_read_lives_all_the_same(bench: Bench) -> None:
+    """The kernel may be out of memory for a moment, or refuse who is not root."""
+    bench.attach(VF)
+
+    class Refusing:
+        def links(self, ns_fd: int | None = None) -> AbstractContextManager[Links]:
+            if ns_fd is not None:
+                raise NetlinkError("list", errno.ENOBUFS)
+            return bench.machine.netlink.links()
+
+    assert doctor.examine(replace_node(bench.machine.node, netlink=Refusing())) == []
+
+
+def test_where_not_all_processes_are_seen_no_driver_is_taken(bench: Bench) -> None:
+    """A virtual machine out of sight may have it: unbinding would hang, or end it."""
+    left_on_vfio(bench)
+    node = replace_node(bench.machine.node, all_processes=False)
+    (found,) = doctor.examine(node)
+    assert (found.id, found.severity, found.cure) == ("vf-driver-left", "info", None)

@@ -382,6 +382,7 @@ def temporary_file_of_a_killed_write(stack: ExitStack) -> str:
     child.wait()
     path = f"{STATE}/journal/.{victim(4)}.json.{child.pid}.12345"
     _write(path, "{")
+    os.utime(path, (0, 0))
     return path
 
 
@@ -414,6 +415,189 @@ def one_mac_on_two_vfs(stack: ExitStack) -> str:
         mac = file.read().strip()
     run(f"ip link set {netdev_of(PFS[0])} vf 6 mac {mac}")
     return victim(6)
+
+
+def record_that_names_a_file_of_others(stack: ExitStack) -> str:
+    """Giving it back would remove that file."""
+    stack.callback(_clear_torn)
+    attach(stack, victim(4))
+    edit_record(victim(4), saved_files=["/etc/hostname"])
+    return victim(4)
+
+
+def fifo_among_the_records(stack: ExitStack) -> str:
+    stack.callback(_clear_torn)
+    os.mkfifo(f"{STATE}/journal/x.json")
+    return f"{STATE}/journal/x.json"
+
+
+def folder_where_a_claim_should_be(stack: ExitStack) -> str:
+    stack.callback(run, f"rmdir {STATE}/journal-torn/*")
+    os.mkdir(f"{STATE}/pci/{victim(4)}")
+    return victim(4)
+
+
+def call_half_written_into_the_spool(stack: ExitStack) -> str:
+    child = subprocess.Popen(["true"])
+    child.wait()
+    os.makedirs(f"{STATE}/spool", exist_ok=True)
+    path = f"{STATE}/spool/.{'ab' * 32}.net1.1700000000123456789.{child.pid}"
+    _write(path, "half")
+    os.utime(path, (0, 0))
+    return path
+
+
+def virtual_machine_with_a_dev_of_its_own(stack: ExitStack) -> str:
+    """A container's /dev is a file system of its own: the path of its files says nothing here."""
+    address, own = victim(5), "/run/own-dev"
+    _bind(address, "vfio-pci")
+    group = os.path.basename(os.readlink(f"{DEVICES}/{address}/iommu_group"))
+    node = os.stat(f"/dev/vfio/{group}").st_rdev
+    number = f"{os.major(node)} {os.minor(node)}"
+    os.makedirs(own, exist_ok=True)
+    stack.callback(os.rmdir, own)
+    script = f"mount -t tmpfs none {own} && mkdir {own}/vfio && cd {own}/vfio && "
+    script += f"mknod {group} c {number} && exec 3<>{group} && echo open && exec cat"
+    child = subprocess.Popen(
+        ["unshare", "-m", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    stack.callback(child.communicate)
+    assert child.stdout is not None
+    assert child.stdout.readline() == b"open\n"
+    return address
+
+
+def _machine_ends(stack: ExitStack) -> None:
+    stack.close()
+
+
+def huge_pages_gone(stack: ExitStack) -> str:
+    run("sysctl -q vm.nr_hugepages=0")
+    stack.callback(run, "sysctl -q vm.nr_hugepages=2")
+    return victim(1)
+
+
+def _pages_again(_stack: ExitStack) -> None:
+    run("sysctl -q vm.nr_hugepages=2")
+
+
+def module_removed(stack: ExitStack) -> str:
+    address = victim(6)
+    attach(stack, address, dpdk={"dpdk_driver": "igb_uio"})
+    _bind(address, "igbvf")
+    stack.callback(run, "modprobe igb_uio")
+    run("rmmod igb_uio")
+    return address
+
+
+def kubelet_without_sockets(stack: ExitStack) -> str:
+    os.makedirs("/var/lib/kubelet/device-plugins")
+    stack.callback(run, "rm -rf /var/lib/kubelet")
+    return "/var/lib/kubelet/device-plugins/kubelet.sock"
+
+
+def _kubelet_starts(_stack: ExitStack) -> None:
+    run("mkdir -p /var/lib/kubelet/pod-resources")
+    for name in ("device-plugins", "pod-resources"):
+        with socket.socket(socket.AF_UNIX) as made:
+            made.bind(f"/var/lib/kubelet/{name}/kubelet.sock")
+
+
+def kubelets_checkpoint_damaged(stack: ExitStack) -> str:
+    kubelet_without_sockets(stack)
+    _kubelet_starts(stack)
+    path = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint"
+    _write(path, "{")
+    return path
+
+
+def _kubelet_writes(_stack: ExitStack) -> None:
+    checkpoint: dict[str, Any] = {"Data": {"RegisteredDevices": {}}}
+    path = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint"
+    _write(path, json.dumps(checkpoint))
+
+
+def _apply(stack: ExitStack) -> str:
+    """Have VFs 5 and 6 of the other PF set up by a file, until the stack ends."""
+    text = f"""pfs:
+  - match: {{address: "{OTHER}"}}
+    vfs:
+      - {{range: "5", vlan: 55, spoofchk: false}}
+      - {{range: "6", driver: vfio-pci}}
+"""
+    _write(_DESIRED, text)
+    os.chmod(_DESIRED, 0o600)
+    stack.callback(settle)
+    stack.callback(run, "hwmgr apply --revert")
+    _apply_again(stack)
+    return OTHER
+
+
+_DESIRED = "/run/desired.yaml"
+_APPLIED = f"{STATE}/applied/{OTHER}.json"
+
+
+def _apply_again(_stack: ExitStack) -> None:
+    run(f"hwmgr apply {_DESIRED}")
+    settle()
+
+
+def vfs_made_anew_after_apply(stack: ExitStack) -> str:
+    _apply(stack)
+    for number in ("0", "7"):
+        _write(f"{DEVICES}/{OTHER}/sriov_numvfs", number)
+    settle()
+    return OTHER
+
+
+def vlan_changed_after_apply(stack: ExitStack) -> str:
+    """Repair gives it the VLAN that apply gave it, not none."""
+    _apply(stack)
+    run(f"ip link set {netdev_of(OTHER)} vf 5 vlan 66")
+    return OTHER
+
+
+def apply_that_was_killed(stack: ExitStack) -> str:
+    _apply(stack)
+    with open(_APPLIED) as file:
+        value = json.load(file)
+    _write(_APPLIED, json.dumps({**value, "stage": "applying"}))
+    return OTHER
+
+
+def rebooted_and_not_applied_since(stack: ExitStack) -> str:
+    _apply(stack)
+    run("hwmgr apply --revert")
+    settle()
+    other = {"boot_id": "00000000-0000-4000-8000-000000000000", "stage": "applied"}
+    value: dict[str, Any] = {
+        "address": OTHER, "source": _DESIRED, "since": 0, "before": {}, "vfs": None,
+        "given": None, "unprobed": False, "steps": [], "schema": 1, **other,
+    }  # fmt: skip
+    _write(_APPLIED, json.dumps(value))
+    return OTHER
+
+
+def record_of_apply_torn(stack: ExitStack) -> str:
+    _apply(stack)
+    os.rename(_APPLIED, "/run/applied.json")
+    _write(_APPLIED, "{")
+    return OTHER
+
+
+def _record_of_apply_back(_stack: ExitStack) -> None:
+    os.replace("/run/applied.json", _APPLIED)
+
+
+def record_of_apply_for_a_pf_that_is_gone(stack: ExitStack) -> str:
+    gone = "0000:fe:00.0"
+    os.makedirs(f"{STATE}/applied", exist_ok=True)
+    value = {
+        "address": gone, "boot_id": "x", "stage": "applied", "source": _DESIRED, "since": 0,
+        "before": {}, "vfs": None, "given": None, "unprobed": False, "steps": [], "schema": 1,
+    }  # fmt: skip
+    _write(f"{STATE}/applied/{gone}.json", json.dumps(value))
+    return gone
 
 
 def _pod_ends(stack: ExitStack) -> None:
@@ -465,10 +649,31 @@ DAMAGES = (
     Damage(claim_of_a_living_foreign_owner, "vf-foreign", "names /run/netns/pod-", _pod_ends),
     Damage(vf_in_a_living_foreign_namespace, "vf-foreign", "mount /run/netns/foreign",
            _foreign_ends),
-    Damage(temporary_file_of_a_killed_write, "temp-file", "no process"),
+    Damage(temporary_file_of_a_killed_write, "temp-file", "has ended"),
     Damage(netdev_left_up, "vf-up", "idle VFs are down"),
     Damage(state_file_without_anybody, "companion-orphaned", "no record, no living claim"),
     Damage(state_of_2018_of_a_dead_dpdk_pod, "companion-orphaned", "no record, no living claim",
            unlike=NEW_MAC),
     Damage(one_mac_on_two_vfs, "mac-duplicate", "ip link show", unlike=NEW_MAC),
+    Damage(record_that_names_a_file_of_others, "record-torn", "no state file of container"),
+    Damage(fifo_among_the_records, "record-torn", "no plain file"),
+    Damage(folder_where_a_claim_should_be, "claim-torn", "no plain file"),
+    Damage(call_half_written_into_the_spool, "temp-file", "nobody has written to it"),
+    Damage(virtual_machine_with_a_dev_of_its_own, "vf-foreign", "(cat) has its device file open",
+           _machine_ends, unlike=NEW_MAC),
+    Damage(huge_pages_gone, "hugepages", "0 of 0 of 2048 kB", _pages_again),
+    Damage(module_removed, "driver-missing", "no such driver"),
+    Damage(kubelet_without_sockets, "kubelet-socket", "no socket", _kubelet_starts),
+    Damage(kubelets_checkpoint_damaged, "kubelet-checkpoint", "JSONDecodeError", _kubelet_writes),
+    Damage(vfs_made_anew_after_apply, "applied-drift", "it was given to vfio-pci", _apply_again,
+           unlike=NEW_VFS),
+    Damage(vlan_changed_after_apply, "applied-drift", "VF 5 has vlan 66, it was given 55",
+           unlike=NEW_VFS),
+    Damage(apply_that_was_killed, "applied-unfinished", "stage applying", _apply_again,
+           unlike=NEW_VFS),
+    Damage(rebooted_and_not_applied_since, "applied-other-boot", "written in boot 00000000",
+           _apply_again, unlike=NEW_VFS),
+    Damage(record_of_apply_torn, "applied-torn", "JSONDecodeError", _record_of_apply_back,
+           unlike=NEW_VFS),
+    Damage(record_of_apply_for_a_pf_that_is_gone, "applied-no-device", "no such device"),
 )  # fmt: skip

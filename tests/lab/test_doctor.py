@@ -17,9 +17,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hwmgr import doctor, repair
+from hwmgr.facts import gather
 from tests.lab import damage, forked
 from tests.lab.damage import DAMAGES, Damage
-from tests.lab.host_state import PFS, announce_vfs, differences, ip, netdev_of, snapshot, vfs_of
+from tests.lab.host_state import (
+    DEVICES,
+    PFS,
+    announce_vfs,
+    differences,
+    driver_of,
+    ip,
+    netdev_of,
+    snapshot,
+    vfs_of,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -156,6 +167,41 @@ def test_the_commands_themselves(healthy: Healthy) -> None:
         )  # fmt: skip
     assert _hwmgr("doctor") == (0, [])
     assert differences(untouched, healthy.state()) == []
+
+
+def test_what_the_host_says_is_what_the_kernel_says(healthy: Healthy) -> None:
+    """IOMMU groups, huge pages and drivers, beside what other programs read."""
+    facts = gather(forked.node())
+    dpdk = vfs_of(PFS[0])[1]
+    link = f"{DEVICES}/{dpdk}/iommu_group"
+    (group,) = facts.groups
+    assert group == os.path.basename(os.readlink(link))
+    assert [m.address for m in facts.groups[group]] == sorted(os.listdir(f"{link}/devices"))
+    assert "vfio-pci" in {m.driver for m in facts.groups[group]}
+    with open("/proc/meminfo") as file:
+        memory = dict(line.split(":", 1) for line in file)
+    (pages,) = [p for p in facts.hugepages if f"{p.size} kB" == memory["Hugepagesize"].strip()]
+    assert (pages.total, pages.free) == (
+        int(memory["HugePages_Total"]), int(memory["HugePages_Free"]),
+    )  # fmt: skip
+    assert {"igb", "igbvf", "vfio-pci"} <= facts.drivers
+
+
+def test_a_group_with_two_functions_is_named_at_bind(healthy: Healthy) -> None:
+    """The lab's bridge has no ACS on one slot, or every VF is alone: the kernel's word counts."""
+    address = damage.victim(5)
+    members = os.listdir(f"{DEVICES}/{address}/iommu_group/devices")
+    done = subprocess.run(
+        ["hwmgr", "vf", "bind", address, "vfio-pci"], capture_output=True, text=True, check=True
+    )
+    try:
+        blocking = [m for m in members if m != address and driver_of(m) not in (None, "vfio-pci")]
+        assert all(m in done.stderr for m in blocking)
+        assert bool(done.stderr) == bool(blocking)
+    finally:
+        subprocess.run(["hwmgr", "vf", "bind", address, "igbvf"], check=True)
+        damage.settle()
+        damage.announce(PFS[0])
 
 
 def _unlike(case: Damage, before: dict[str, Any]) -> list[str]:
