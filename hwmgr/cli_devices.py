@@ -16,7 +16,7 @@ from hwmgr.cli_options import (
     session_of,
 )
 from hwmgr.errors import NoSuchDevice
-from hwmgr.model import VFState  # noqa: TC001 - typer reads annotations at run time
+from hwmgr.model import VFState, is_vfio
 
 pf_app = typer.Typer(help="Physical functions.", rich_markup_mode=None)
 vf_app = typer.Typer(help="Virtual functions.", rich_markup_mode=None)
@@ -93,12 +93,21 @@ def _vf_bind(
 
     Refused while the VF is allocated or in use on the host.
     """
+    from hwmgr.driver import in_the_way
     from hwmgr.rebind import bind
 
     session, address = session_of(context), address_of(addr)
     with session.busy(f"binding {address} to {driver}"):
-        info = bind(session.node(), address, driver, force=force)
+        node = session.node()
+        info = bind(node, address, driver, force=force)
+        others = in_the_way(node.sysfs, address) if is_vfio(driver) else []
     session.show([cli_views.vf_row(info)], cli_views.VF_COLUMNS, output, cli_views.vf_view(info))
+    if others:
+        more = f" and {len(others) - 3} more" if len(others) > 3 else ""
+        session.complain(
+            f"no program can use it yet: {', '.join(others[:3])}{more} in the same IOMMU group"
+            f" {info.vf.iommu_group}; bind all of it to vfio-pci, or use a slot with ACS"
+        )
 
 
 @vf_app.command("unbind", epilog="Example: hwmgr vf unbind 0000:01:10.0")

@@ -6,7 +6,7 @@ import errno
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import BindError, SysfsError
-from hwmgr.model import USERSPACE_DRIVERS
+from hwmgr.model import USERSPACE_DRIVERS, is_vfio
 from hwmgr.pci import device_path, parse_override
 
 if TYPE_CHECKING:
@@ -19,8 +19,8 @@ def _nowhere(_name: str) -> None:
     return
 
 
-# mlx4/mlx5 stay on their kernel driver: DPDK runs beside it ("bifurcated", mlx5 PMD guide).
-BIFURCATED_DRIVERS = frozenset({"mlx4_core", "mlx5_core"})
+# These stay on their kernel driver: DPDK runs beside it ("bifurcated"; guides of mlx4, mlx5, mana).
+BIFURCATED_DRIVERS = frozenset({"mlx4_core", "mlx5_core", "mana"})
 _MELLANOX = "0x15b3"
 
 
@@ -44,7 +44,10 @@ def check_bindable(sysfs: Sysfs, address: str, driver: str) -> None:
     )
     if bifurcated and driver != held_by:
         who = held_by or "a Mellanox NIC"
-        message = f"{who} runs DPDK beside the kernel driver and is never rebound to {driver}"
+        message = (
+            f"{who} runs DPDK beside the kernel driver and is never rebound to {driver}: leave it"
+            " there, and give the program its netdev and its /dev/infiniband/uverbs<N>"
+        )
         raise BindError(address, driver, message)
     if not _plain(driver) or not sysfs.exists(f"bus/pci/drivers/{driver}"):
         message = f"the driver {driver!r} is not loaded; load its module (modprobe {driver})"
@@ -54,6 +57,22 @@ def check_bindable(sysfs: Sysfs, address: str, driver: str) -> None:
         if unsafe not in ("Y", "1"):
             message = "vfio-pci needs an IOMMU group; enable the IOMMU in firmware and kernel"
             raise BindError(address, driver, message)
+
+
+def in_the_way(sysfs: Sysfs, address: str) -> list[str]:
+    """Return what keeps a function's IOMMU group from being used by vfio, as ``address on driver``.
+
+    All of the group has to be on vfio or without a driver, bridges excepted
+    (drivers/vfio/vfio_main.c, vfio_dev_driver_allowed()).
+    """
+    group = device_path(address, "iommu_group/devices")
+    found = []
+    for member in sorted(sysfs.names(group)):
+        driver = current_driver(sysfs, member)
+        bridge = (sysfs.read(device_path(member, "class")) or "").startswith("0x0604")
+        if driver not in (None, "pci-stub") and not is_vfio(driver) and not bridge:
+            found.append(f"{member} on {driver}")
+    return found
 
 
 def bind(
