@@ -17,7 +17,7 @@ from hwmgr.cli_options import (
     session_of,
 )
 from hwmgr.errors import NoSuchDevice
-from hwmgr.model import VFState  # noqa: TC001 - typer reads annotations at run time
+from hwmgr.model import VFState, is_vfio
 
 pf_app = typer.Typer(help="Physical functions.", rich_markup_mode=None)
 vf_app = typer.Typer(help="Virtual functions.", rich_markup_mode=None)
@@ -119,7 +119,7 @@ def _vf_bind(
     with session.busy(f"binding {address} to {driver}"):
         info = bind(node, address, driver, force=force)
     # The members of a group are bound one after the other: no error yet.
-    problem = not_viable(node.sysfs, info.vf.address) if info.vf.driver == "vfio-pci" else None
+    problem = not_viable(node.sysfs, info.vf.address) if is_vfio(info.vf.driver) else None
     if problem is not None:
         session.complain(problem)
     session.show([cli_views.vf_row(info)], cli_views.VF_COLUMNS, output, cli_views.vf_view(info))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from hwmgr.cli_session import Session
     from hwmgr.deviceevents import DeviceEvent
 
-_LOST = "the kernel dropped events; what differs now has been told, as source 'look'"
+_LOST = "the kernel dropped events; what differs is told, as source 'look'"
 
 PfOption = Annotated[
     list[str] | None,

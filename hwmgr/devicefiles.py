@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from hwmgr.driver import current_driver
 from hwmgr.errors import BindError
+from hwmgr.model import is_vfio
 from hwmgr.pci import device_path
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def device_files(sysfs: Sysfs, address: str, dev: str = "/dev") -> tuple[str, ..
     without IOMMU is named ``noiommu-<N>``.
     """
     driver = current_driver(sysfs, address)
-    if driver == "vfio-pci":
+    if is_vfio(driver):
         group = sysfs.link_name(device_path(address, "iommu_group"))
         if group is None:
             return ()

@@ -19,8 +19,8 @@ def _nowhere(_name: str) -> None:
     return
 
 
-# mlx4/mlx5 stay on their kernel driver: DPDK runs beside it ("bifurcated", mlx5 PMD guide).
-BIFURCATED_DRIVERS = frozenset({"mlx4_core", "mlx5_core"})
+# These stay on their kernel driver: DPDK runs beside it ("bifurcated"; guides of mlx4, mlx5, mana).
+BIFURCATED_DRIVERS = frozenset({"mlx4_core", "mlx5_core", "mana"})
 _MELLANOX = "0x15b3"
 
 
@@ -44,7 +44,10 @@ def check_bindable(sysfs: Sysfs, address: str, driver: str) -> None:
     )
     if bifurcated and driver != held_by:
         who = held_by or "a Mellanox NIC"
-        message = f"{who} runs DPDK beside the kernel driver and is never rebound to {driver}"
+        message = (
+            f"{who} runs DPDK beside the kernel driver and is never rebound to {driver}: leave it"
+            " there, and give the program its netdev and its /dev/infiniband/uverbs<N>"
+        )
         raise BindError(address, driver, message)
     if not _plain(driver) or not sysfs.exists(f"bus/pci/drivers/{driver}"):
         message = f"the driver {driver!r} is not loaded; load its module (modprobe {driver})"

@@ -10,7 +10,7 @@ from hwmgr.applyrecord import ApplyRecords, Given
 from hwmgr.devicefiles import holder_files
 from hwmgr.errors import NetlinkError, RecordTorn
 from hwmgr.inuse import Namespaces, OpenFiles, routed_netdevs
-from hwmgr.model import USERSPACE_DRIVERS, VF, PciAddress, VFState
+from hwmgr.model import VF, PciAddress, VFState, is_userspace
 from hwmgr.pci import list_pfs, list_vfs, survey
 from hwmgr.representor import has_representors
 from hwmgr.sight import Sight
@@ -272,7 +272,7 @@ def _host_netdev(node: Node, host: _Host, name: str) -> HostNetdev:
 
 
 def _holder(node: Node, host: _Host, vf: VF) -> str | None:
-    if vf.driver not in USERSPACE_DRIVERS:
+    if not is_userspace(vf.driver):
         return None
     return host.open_files.holder(*holder_files(node.sysfs, vf.address, node.dev))
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hwmgr.model import is_vfio
 from hwmgr.pci import device_path
 
 if TYPE_CHECKING:
@@ -31,7 +32,7 @@ class Member:
     @property
     def in_the_way(self) -> bool:
         """Tell whether the group is not viable because of it."""
-        harmless = self.driver in (None, "pci-stub") or "vfio" in (self.driver or "")
+        harmless = self.driver in (None, "pci-stub") or is_vfio(self.driver)
         return not harmless and not self.bridge
 
 

@@ -12,6 +12,16 @@ PciAddress = NewType("PciAddress", str)
 USERSPACE_DRIVERS = frozenset({"vfio-pci", "igb_uio", "uio_pci_generic"})
 
 
+def is_vfio(driver: str | None) -> bool:
+    """Tell vfio-pci and its variants for live migration (mlx5_vfio_pci, since Linux 5.18)."""
+    return driver == "vfio-pci" or "_vfio_pci" in (driver or "")
+
+
+def is_userspace(driver: str | None) -> bool:
+    """Tell whether a driver leaves a function to programs: no netdev can be expected of it."""
+    return driver in USERSPACE_DRIVERS or is_vfio(driver)
+
+
 @dataclass(frozen=True, slots=True)
 class NetnsIdentity:
     """What tells two namespaces apart within one boot: device and inode of their nsfs file.
@@ -134,7 +144,10 @@ class PF:
 
 @dataclass(frozen=True, slots=True)
 class VF:
-    """A virtual function: ``virtfn<index>`` of its PF."""
+    """A virtual function: ``virtfn<index>`` of its PF.
+
+    ``network`` is False for that of an accelerator or a disk, which has no netdev on any driver.
+    """
 
     address: PciAddress
     pf_address: PciAddress
@@ -146,6 +159,7 @@ class VF:
     device: str
     numa_node: int | None
     iommu_group: str | None
+    network: bool = True
 
     @property
     def ifname(self) -> str | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import NoSuchDevice
-from hwmgr.model import PF, VF, PciAddress
+from hwmgr.model import PF, VF, PciAddress, is_userspace
 from hwmgr.representor import is_representor
 from hwmgr.sysfs import number
 
@@ -127,7 +127,8 @@ def list_pfs(sysfs: Sysfs) -> list[PF]:
 def survey(sysfs: Sysfs, *, with_vfs: bool = True) -> Iterator[tuple[PF, list[VF]]]:
     """Read every PF of the node, by address, each with its VFs in the order of their index.
 
-    Every folder is opened once. Without ``with_vfs`` the lists are empty.
+    Every folder is opened once. Without ``with_vfs`` the lists are empty. A disk or an accelerator
+    that could have VFs and has none is no business of ours.
     """
     seen: set[str] = set()
     for address in sorted(sysfs.names(_DEVICES), key=address_key):
@@ -138,6 +139,8 @@ def survey(sysfs: Sysfs, *, with_vfs: bool = True) -> Iterator[tuple[PF, list[VF
             continue
         with folder:
             pf = _read_pf(sysfs, folder, PciAddress(address))
+            if pf is not None and not pf.num_vfs and not pf.netdevs and not _is_network(folder):
+                pf = None
             vfs = [] if pf is None else _vf_links(folder)
         if pf is None:
             continue
@@ -195,18 +198,28 @@ def _read_vf(sysfs: Sysfs, address: PciAddress, pf: PciAddress, index: int) -> V
         # Removed since its PF's folder was listed.
         return VF(address, pf, index, None, None, (), "", "", None, None)
     with folder:
+        driver = folder.link_name("driver")
+        netdevs = _port_0_first(sysfs, folder.names("net"))
+        # Asked where it makes a difference only: it is one more file of each VF.
+        network = bool(netdevs) or driver is None or is_userspace(driver) or _is_network(folder)
         return VF(
             address=address,
             pf_address=pf,
             index=index,
-            driver=folder.link_name("driver"),
+            driver=driver,
             driver_override=parse_override(folder.read("driver_override")),
-            netdevs=_port_0_first(sysfs, folder.names("net")),
+            netdevs=netdevs,
             vendor=_id(folder.read("vendor")),
             device=_id(folder.read("device")),
             numa_node=_numa_node(folder.read("numa_node")),
             iommu_group=folder.link_name("iommu_group"),
+            network=network,
         )
+
+
+def _is_network(folder: Folder) -> bool:
+    """Tell a NIC by its class code (PCI Code and ID Assignment Specification, 1.2: 02h)."""
+    return (folder.read("class") or "0x02").startswith("0x02")
 
 
 def _id(text: str | None) -> str:

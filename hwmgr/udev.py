@@ -111,7 +111,9 @@ class KernelUdev:
 
     def _udevd_listens(self) -> bool:
         """Tell a udevd that is slow from one that died and left its socket behind."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as door:
+        kind = socket.SOCK_SEQPACKET | socket.SOCK_NONBLOCK
+        with socket.socket(socket.AF_UNIX, kind) as door:
+            # EAGAIN: there are callers enough whom it has not answered yet.
             return door.connect_ex(self._control) != errno.ECONNREFUSED
 
     def _udevd_heard(self) -> bool:

@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from hwmgr.model import VFState, describe
+from hwmgr.model import VFState, describe, is_vfio
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -112,7 +112,7 @@ def heading(node: MapNode) -> str:
 
 def driver_letter(driver: str | None) -> str:
     """Return the letter of a userspace driver or of none, a blank for a kernel driver."""
-    return DRIVER_LETTERS.get(driver, " ")
+    return "v" if is_vfio(driver) else DRIVER_LETTERS.get(driver, " ")
 
 
 def facts_of(pf: MapPF) -> str:

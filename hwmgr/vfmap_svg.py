@@ -143,8 +143,8 @@ def _legend(cells: list[Cell], y: int) -> Iterable[str]:
             yield _text(x + _TILE // 2, y + 15, LETTERS[state], f"letter on-{state}")
         yield _text(x + _TILE + 7, y + 15, f"{counts[state]} {state}", "")
         x += _TILE + 7 + 8 * len(f"{counts[state]} {state}") + 16
-    used = {cell.driver for cell in cells}
-    letters = [f"{v} {k or 'no driver'}" for k, v in DRIVER_LETTERS.items() if k in used]
+    used = {driver_letter(cell.driver) for cell in cells}
+    letters = [f"{v} {k or 'no driver'}" for k, v in DRIVER_LETTERS.items() if v in used]
     if letters:
         text = "small letter: " + ", ".join(letters) + "; none: a kernel driver"
         yield _text(_MARGIN, y + 40, text, "quiet")

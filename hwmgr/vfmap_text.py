@@ -96,11 +96,11 @@ def _legend(cells: Sequence[Cell], screen: Screen) -> list[str]:
             if screen.colour:
                 letter = paint(letter, str(state), block=state is not VFState.FREE)
             states.append((letter, f" {counts[state]} {state}"))
-    used = {cell.driver for cell in cells}
+    used = {driver_letter(cell.driver) for cell in cells}
     drivers = [
         (letter, f" {name or 'no driver'}")
         for name, letter in DRIVER_LETTERS.items()
-        if name in used
+        if letter in used
     ]
     return _flowing("", states, screen) + (
         _flowing("after the state: ", drivers, screen) if drivers else []

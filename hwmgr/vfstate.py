@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING
 
 from hwmgr.driver import BIFURCATED_DRIVERS
 from hwmgr.model import (
-    USERSPACE_DRIVERS,
     Kind,
     LinkState,
     Stage,
     VFSettings,
     VFState,
     describe,
+    is_userspace,
 )
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def in_use(facts: Facts) -> str | None:
         if netdev.addressed or netdev.routed:
             what = "an address" if netdev.addressed else "a route"
             return f"the host uses {netdev.name}: it has {what}"
-    if vf.driver is not None and vf.driver not in USERSPACE_DRIVERS and not vf.netdevs:
+    if vf.network and vf.driver is not None and not is_userspace(vf.driver) and not vf.netdevs:
         return f"{vf.driver} has it but its netdev is not here: another namespace has it"
     return None
 
@@ -127,7 +127,7 @@ def _recorded(facts: Facts, record: Record) -> tuple[VFState, str]:
 def _leftovers(facts: Facts) -> list[str]:
     vf, found = facts.vf, []
     wanted = facts.given
-    if vf.driver in USERSPACE_DRIVERS and not (wanted and wanted.driver == vf.driver):
+    if is_userspace(vf.driver) and not (wanted and wanted.driver == vf.driver):
         found.append(f"driver {vf.driver}")
     if vf.driver_override is not None and not (wanted and wanted.driver == vf.driver_override):
         found.append(f"driver_override {vf.driver_override}")

@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from hwmgr import cli_views
-from hwmgr.cli_output import Output, Screen, render
+from hwmgr.cli_output import Output, Screen, render, text_of
 from hwmgr.driver import bind
 from hwmgr.inventory import inventory, pf_inventory
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, Kind, PciAddress
 from tests.fakes.machine import build
+from tests.fakes.nodes import node_on
 from tests.fakes.tree import Nic
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.fakes.machine import Machine
 
+FIXTURES = Path(__file__).parents[2] / "sysfs_fixtures"
 LONG = Nic(
     address="10000:10:00.0",
     ifname="enp16s0f0np0",
@@ -116,3 +119,26 @@ def test_pf_list_at_80(node: Machine) -> None:
 ADDRESS        IFNAME        DRIVER  VFS  FREE  TOTAL  LINK  MODE    NUMA
 10000:10:00.0  enp16s0f0np0  i40e    3    1     64     up    legacy  0"""
     )
+
+
+@pytest.mark.parametrize("width", [80, 120, 200])
+@pytest.mark.parametrize("form", [Output.TABLE, Output.WIDE])
+@pytest.mark.parametrize("name", sorted(p.parent.name for p in FIXTURES.glob("*/sys")))
+def test_the_lists_of_every_node_are_aligned(name: str, form: Output, width: int) -> None:
+    """Each value begins below its title, and nothing is wider than the screen."""
+    node = node_on(FIXTURES / name)
+    pfs = [cli_views.pf_row(i) for i in pf_inventory(node)]
+    vfs = [cli_views.vf_row(i) for i in inventory(node)]
+    for rows, columns in ((pfs, cli_views.PF_COLUMNS), (vfs, cli_views.VF_COLUMNS)):
+        head, *lines = render(rows, columns, form, Screen(width)).splitlines()
+        assert len(lines) == len(rows)
+        assert max(map(len, [head, *lines])) <= width
+        shown = [c for c in columns if re.search(rf"(^|  ){c.title}(  |$)", head)]
+        begins = [head.index(c.title) for c in shown]
+        assert begins == sorted(begins)
+        assert [c.title for c in shown[:1]] == ["ADDRESS"]
+        for line, row in zip(lines, rows, strict=True):
+            for begin, end, column in zip(begins, [*begins[1:], None], shown, strict=True):
+                cell = line[begin:end].rstrip()
+                text = text_of(row[column.key])
+                assert cell == text or (column.shrink and cell.rstrip("…") in text)

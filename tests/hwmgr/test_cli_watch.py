@@ -411,7 +411,7 @@ def test_lost_events_are_told(machine: Machine) -> None:
         ("bind", "look"), ("netdev-remove", "look"),
     ]  # fmt: skip
     assert err.splitlines()[1:] == [
-        "hwmgr: the kernel dropped events; what differs now has been told, as source 'look'"
+        "hwmgr: the kernel dropped events; what differs is told, as source 'look'"
     ]
 
 

@@ -126,6 +126,24 @@ def test_a_netdev_is_renamed(watching: Watching) -> None:
     assert watching.until("rename", vf)[-1]["ifname"] == name
 
 
+def test_a_netdev_goes_to_another_namespace_and_comes_back(watching: Watching) -> None:
+    vf = vfs_of(PFS[0])[1]
+    name = netdev_of(vf)
+    subprocess.run(["ip", "netns", "add", "away"], check=True)
+    try:
+        subprocess.run(["ip", "link", "set", name, "netns", "away"], check=True)
+        gone = watching.until("netdev-remove", vf)[-1]
+        move = ["ip", "-n", "away", "link", "set", name, "netns", "1"]
+        subprocess.run(move, check=True)
+        back = watching.until("netdev-add", vf)[-1]
+    finally:
+        subprocess.run(["ip", "netns", "del", "away"], check=True)
+    assert (gone["ifname"], gone["state"], gone["driver"]) == (name, "foreign", "igbvf")
+    assert (back["ifname"], back["state"]) == (name, "free")
+    settle()
+    assert netdev_of(vf) == name
+
+
 def test_udevd_is_waited_for_until_it_has_renamed_a_netdev(stopped_udevd: int) -> None:
     """A slow udevd: the driver is there, the netdev has the kernel's name, and keeps it a while."""
     vf = vfs_of(PFS[0])[2]
@@ -138,7 +156,8 @@ def test_udevd_is_waited_for_until_it_has_renamed_a_netdev(stopped_udevd: int) -
     driver.bind(Sysfs(), vf, "igbvf")
     index = socket.if_nametoindex(netdev_of(vf))
     assert index != before
-    assert not udev.settled(index)
+    # More often than callers find room before a udevd that answers nobody.
+    assert [udev.settled(index) for _ in range(5)] == [False] * 5
     os.kill(stopped_udevd, signal.SIGCONT)
     assert udev.wait(lambda: udev.settled(index) or None, SECONDS)
     assert netdev_of(vf) == name
