@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from hwmgr.driver import BIFURCATED_DRIVERS
 from hwmgr.model import (
+    USERSPACE_DRIVERS,
     Kind,
     LinkState,
     Stage,
@@ -15,6 +16,7 @@ from hwmgr.model import (
     VFState,
     describe,
     is_userspace,
+    is_vfio,
 )
 
 if TYPE_CHECKING:
@@ -98,6 +100,10 @@ def in_use(facts: Facts) -> str | None:
             return f"the host uses {netdev.name}: it has {what}"
     if vf.network and vf.driver is not None and not is_userspace(vf.driver) and not vf.netdevs:
         return f"{vf.driver} has it but its netdev is not here: another namespace has it"
+    given = facts.given.driver if facts.given else None
+    if is_vfio(vf.driver) and vf.driver not in (*USERSPACE_DRIVERS, given):
+        # Attaching binds to none of vfio's variants, so it is nobody's leaving.
+        return f"{vf.driver} has it, for a virtual machine"
     return None
 
 
@@ -127,7 +133,7 @@ def _recorded(facts: Facts, record: Record) -> tuple[VFState, str]:
 def _leftovers(facts: Facts) -> list[str]:
     vf, found = facts.vf, []
     wanted = facts.given
-    if is_userspace(vf.driver) and not (wanted and wanted.driver == vf.driver):
+    if vf.driver in USERSPACE_DRIVERS and not (wanted and wanted.driver == vf.driver):
         found.append(f"driver {vf.driver}")
     if vf.driver_override is not None and not (wanted and wanted.driver == vf.driver_override):
         found.append(f"driver_override {vf.driver_override}")

@@ -31,19 +31,19 @@ def only(machine: Machine, address: str) -> tuple[str, str]:
 
 
 def test_a_variant_of_vfio_is_a_userspace_driver(machine: Machine) -> None:
-    """mlx5_vfio_pci, for live migration: it is no netdev that another namespace has."""
+    """mlx5_vfio_pci, for live migration: a virtual machine has it, and no namespace."""
     tree = machine.sim.tree
     tree.add_driver("mlx5_vfio_pci")
     machine.sim.write("bus/pci/drivers/igbvf/unbind", VF)
     machine.sim.write(device_path(VF, "driver_override"), "mlx5_vfio_pci")
     machine.sim.write("bus/pci/drivers/mlx5_vfio_pci/bind", VF)
     machine.sim.write(device_path(VF, "driver_override"), "\n")
-    assert only(machine, VF) == ("dirty", "left over: driver mlx5_vfio_pci")
+    assert only(machine, VF) == ("foreign", "mlx5_vfio_pci has it, for a virtual machine")
     group = machine.sim.link_name(device_path(VF, "iommu_group"))
     assert device_files(machine.sim, VF) == (f"/dev/vfio/{group}", "/dev/vfio/vfio")
     vfs = inventory(machine.node)
     text = vfmap_text.render(vfmap.build(pf_inventory(machine.node, vfs), vfs), Screen(80))
-    assert "· Dv·" in text
+    assert "· Fv·" in text
     assert text.endswith("after the state: v vfio-pci")
 
 
