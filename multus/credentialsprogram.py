@@ -6,9 +6,11 @@ No message quotes what the program printed: it may be a token.
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import shutil
+import time
 from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING
@@ -44,7 +46,7 @@ def ask(access: Access, runner: Runner, env: Mapping[str, str], seconds: float) 
     try:
         done = runner.run(
             [path, *program.arguments],
-            env={**env, **dict(program.env), "KUBERNETES_EXEC_INFO": _told(program)},
+            env={**env, **dict(program.env), "KUBERNETES_EXEC_INFO": _told(program, access)},
             stdin=b"",
             timeout=seconds,
         )
@@ -69,12 +71,26 @@ def _path(program: Program, env: Mapping[str, str]) -> str | None:
     return shutil.which(program.command, path=env.get("PATH") or os.defpath)
 
 
-def _told(program: Program) -> str:
+def _told(program: Program, access: Access) -> str:
     """Return what the program is told; nobody is there who could be asked for a password."""
     spec: dict[str, object] = {"interactive": False}
     if program.cluster is not None:
-        spec["cluster"] = program.cluster
+        spec["cluster"] = {**program.cluster, **_authority(access)}
     return json.dumps({"apiVersion": program.api_version, "kind": _KIND, "spec": spec})
+
+
+def _authority(access: Access) -> dict[str, object]:
+    """Return the authority's certificate as the program is told it, also where it is a file."""
+    pem = access.authority
+    if isinstance(pem, str):
+        path = pem
+        try:
+            with open(path, "rb") as file:
+                pem = file.read()
+        except OSError as error:
+            message = f"{path} cannot be read: {error.strerror}"
+            raise KubeconfigError(access.kubeconfig or "", message) from error
+    return {} if pem is None else {"certificate-authority-data": base64.b64encode(pem).decode()}
 
 
 def _with_credentials(access: Access, program: Program, said: bytes) -> Access:
@@ -94,5 +110,10 @@ def _with_credentials(access: Access, program: Program, said: bytes) -> Access:
 
 
 def _expires(status: Fields) -> float | None:
+    """Return when the credentials expire; None also where they have, by a clock that is ahead.
+
+    They are the newest that there are, and whether they are any good the server knows.
+    """
     text = status.text("expirationTimestamp")
-    return datetime.fromisoformat(text).timestamp() if text else None
+    expires = datetime.fromisoformat(text).timestamp() if text else None
+    return None if expires is None or expires <= time.time() else expires

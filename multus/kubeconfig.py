@@ -25,7 +25,6 @@ _TOLD_OF_CLUSTER = (
     "server",
     "tls-server-name",
     "insecure-skip-tls-verify",
-    "certificate-authority-data",
     "proxy-url",
 )
 
@@ -34,7 +33,8 @@ _TOLD_OF_CLUSTER = (
 class Program:
     """A program that gives credentials (``exec``), see multus.credentialsprogram.
 
-    ``cluster`` is what it is told of the cluster, None where it does not want to know.
+    ``cluster`` is what it is told of the cluster beside the authority's certificate, None where it
+    does not want to know.
     """
 
     command: str

@@ -6,17 +6,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from hwmgr import addressing
-from hwmgr.errors import (
-    CheckFailed,
-    DeviceBusy,
-    HwmgrError,
-    LockTimeout,
-    NamespaceError,
-    NoFreeVF,
-    NoSuchDevice,
-    NotAttached,
-    RequestError,
-)
+from hwmgr.errors import HwmgrError
 from hwmgr.manager import Manager
 from hwmgr.model import USERSPACE_DRIVERS, AttachRequest, DpdkRequest, Kind
 from hwmgr.pci import find_vf, list_pfs
@@ -25,7 +15,7 @@ from multus.clock import stamp
 from multus.cniargs import parse_args_leniently
 from multus.cnitypes import CNIError, PluginFailedError
 from multus.ipam import Addresses, Ipam
-from multus.result import Result
+from multus.sriovanswer import cni_error, result_of
 from multus.translate import to_cni
 
 if TYPE_CHECKING:
@@ -34,7 +24,6 @@ if TYPE_CHECKING:
     from hwmgr.model import Attached, Record
     from hwmgr.node import Node
     from multus.delegates import DelegateCall, PluginRunner
-    from multus.jsonfields import Json
     from multus.sriovconf import SriovConf
 
 # sriov-cni logs from "info" on by default; an unknown level counts as info there.
@@ -74,7 +63,7 @@ class SriovPlugin:
         try:
             with ExitStack() as undo:
                 attached, addresses = self._attach(conf, call, ifname, undo, not_undone)
-                result = _result(conf, call, ifname, attached, addresses)
+                result = result_of(conf, call, ifname, attached, addresses)
                 undo.pop_all()
         except (CNIError, ValueError) as error:
             raise _reported(to_cni(error).also(not_undone, "not undone")) from error
@@ -279,55 +268,6 @@ def _reported(error: CNIError) -> PluginFailedError:
     return PluginFailedError(error.code, error.msg, error.details)
 
 
-def _result(
-    conf: SriovConf,
-    call: DelegateCall,
-    ifname: str,
-    attached: Attached,
-    addresses: Addresses | None,
-) -> Mapping[str, object]:
-    interfaces: list[Json] = []
-    for name in attached.ifnames or (ifname,):
-        interface: Json = {"name": name}
-        if attached.mac and attached.mac != "00:00:00:00:00:00":
-            interface["mac"] = attached.mac
-        if attached.mtu is not None:
-            interface["mtu"] = attached.mtu
-        interface |= {"sandbox": call.netns, "pciID": attached.address}
-        interfaces.append(interface)
-    data: Json = {"cniVersion": "1.1.0", "interfaces": interfaces}
-    if addresses is not None:
-        data["ips"] = [{**ip, "interface": 0} for ip in addresses.ips]
-        if addresses.routes:
-            data["routes"] = list(addresses.routes)
-    dns = conf.dns or (addresses.dns if addresses else None)
-    if dns:
-        data["dns"] = dns
-    if addresses is None and conf.cni_version in ("", "0.1.0", "0.2.0"):
-        return {}  # these versions cannot say "an interface without address"
-    return Result("1.1.0", data).convert(conf.cni_version).data
-
-
 def _refuse(problems: list[str]) -> None:
     if problems:
         raise CNIError(cnitypes.INTERNAL, "sriov: " + problems[0], "; ".join(problems[1:]))
-
-
-def cni_error(error: HwmgrError) -> CNIError:
-    """Say an error of the device plane in CNI's words; its notes become the details."""
-    details = "; ".join(getattr(error, "__notes__", ()))
-    return CNIError(_code(error), f"sriov: {error.message}", details)
-
-
-def _code(error: HwmgrError) -> int:
-    if isinstance(error, NamespaceError):
-        return cnitypes.INVALID_NETNS
-    if isinstance(error, RequestError):
-        return cnitypes.INVALID_CONFIG
-    if isinstance(error, NotAttached):
-        return cnitypes.UNKNOWN_CONTAINER
-    if isinstance(error, DeviceBusy | NoFreeVF | LockTimeout):
-        return cnitypes.TRY_AGAIN_LATER
-    if isinstance(error, NoSuchDevice | CheckFailed):
-        return cnitypes.INTERNAL
-    return cnitypes.INTERNAL

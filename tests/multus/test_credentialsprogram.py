@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import pytest
@@ -21,7 +24,6 @@ from tests.multus.fakes import FakeClock, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-    from pathlib import Path
 
 NODE = "/api/v1/nodes/node1"
 SECRET = "s3cr3t-t0ken"
@@ -103,11 +105,19 @@ def test_a_path_is_the_kubeconfigs_and_a_name_is_looked_for(
 def test_it_is_told_of_the_cluster_when_it_asks(server: ApiServer, tmp_path: Path) -> None:
     told = tmp_path / "told"
     body = f'echo "$KUBERNETES_EXEC_INFO" > {told}; {says(answer(token=SECRET))}'
+    authority = tmp_path / "ca.pem"
+    authority.write_bytes(b"a certificate")
     for asks in (True, False):
-        opened(Program(server, tmp_path, body, provideClusterInfo=asks))
+        program = Program(server, tmp_path, body, provideClusterInfo=asks)
+        file = json.loads(Path(program.kubeconfig).read_text())
+        file["clusters"][0]["cluster"]["certificate-authority"] = "ca.pem"
+        Path(program.kubeconfig).write_text(json.dumps(file))
+        opened(program)
         spec = json.loads(told.read_text())["spec"]
         assert spec.pop("interactive") is False
-        assert spec == ({"cluster": {"server": server.url}} if asks else {})
+        data = base64.b64encode(b"a certificate").decode()
+        known = {"server": server.url, "certificate-authority-data": data}
+        assert spec == ({"cluster": known} if asks else {})
 
 
 @pytest.mark.parametrize(
@@ -219,20 +229,28 @@ def test_who_waited_for_one_that_hangs_does_not_start_it_again(
 def test_credentials_that_have_expired_are_asked_for_anew(
     server: ApiServer, tmp_path: Path
 ) -> None:
-    old, new = (answer(token=SECRET, expirationTimestamp=when) for when in (LONG_AGO, FAR_OFF))
-    first = f"[ $(wc -l < {tmp_path}/starts) = 1 ]"
-    program = Program(server, tmp_path, f"if {first}; then {says(old)}; else {says(new)}; fi")
-    alone = opened(program)
-    with pytest.raises(ApiForbiddenError, match="have expired"):
-        alone.get(NODE, timeout=5)
-    (tmp_path / "starts").unlink()
-    made = clusters()
+    said, soon_over = tmp_path / "said", time.time() + 3
+    when = datetime.fromtimestamp(soon_over, UTC).isoformat()
+    said.write_text(answer(token=SECRET, expirationTimestamp=when))
+    program = Program(server, tmp_path, f"cat {said}")
+    made, alone = clusters(), opened(program)
     cluster = made.connect(program.kubeconfig, soon())
     assert cluster is not None
+    said.write_text(answer(token=SECRET, expirationTimestamp=FAR_OFF))
+    until(lambda: time.time() > soon_over)
+    with pytest.raises(ApiForbiddenError, match="have expired"):
+        alone.get(NODE, timeout=5)
     cluster.ready()
     cluster.ready()
-    assert len(program.starts()) == 2
+    assert len(program.starts()) == 3
     assert made.close()
+
+
+def test_credentials_that_never_were_good_by_our_clock_are_the_servers_to_judge(
+    server: ApiServer, tmp_path: Path
+) -> None:
+    said = answer(token=SECRET, expirationTimestamp=LONG_AGO)
+    assert opened(Program(server, tmp_path, says(said))).get(NODE, timeout=5)
 
 
 def test_a_provider_that_hangs_is_left_behind(server: ApiServer, tmp_path: Path) -> None:

@@ -125,6 +125,45 @@ def test_a_del_that_was_left_for_it_goes_with_it(world: World) -> None:
     assert not file.exists()
 
 
+class Died(BaseException):
+    """The process would have ended."""
+
+
+class DiesAt(list[str]):
+    """Checkpoints, at one of which the process ends."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def append(self, name: str) -> None:
+        super().append(name)
+        if len(self) == self._number:
+            raise Died
+
+
+def test_an_undo_that_dies_is_finished_by_del_and_never_hits_a_later_add(tmp_path: Path) -> None:
+    number, died = 0, True
+    while died:
+        number += 1
+        (tmp_path / str(number)).mkdir()
+        world = World(tmp_path / str(number), runner=FakeRunner())
+        world.plugin("plugA", "plugB")
+        assert call(world, "ADD", "first") == 0
+        world.checkpoints = DiesAt(number)
+        try:
+            taken_back(world, "first")
+            died = False
+        except Died:
+            world.checkpoints = []
+            assert call(world, "DEL") == 0
+        assert world.files() == []
+        world.checkpoints = []
+        assert call(world, "ADD", "second") == 0
+        assert taken_back(world, "first") == 0
+        assert call(world, "CHECK") == 0
+    assert number > 5
+
+
 # ---- the sriov program ------------------------------------------------------------------
 
 
