@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hwmgr import claims, doctor, driver, repair
-from hwmgr.errors import NetlinkError
+from hwmgr.errors import NetlinkError, StateError
 from hwmgr.locks import Locks
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, DpdkRequest, Kind, Netdev, PciAddress, VFSettings
+from hwmgr.store import StateDir
 from tests.fakes.kernel_sim import KernelSim
 from tests.fakes.machine import build, replace_node
 from tests.fakes.mortal import Killed, Life, mortal
@@ -620,3 +621,29 @@ def test_where_not_all_processes_are_seen_no_driver_is_taken(bench: Bench) -> No
     node = replace_node(bench.machine.node, all_processes=False)
     (found,) = doctor.examine(node)
     assert (found.id, found.severity, found.cure) == ("vf-driver-left", "info", None)
+
+
+class _FullDisk(StateDir):
+    """A disk without room: nothing can be written, all else works."""
+
+    def write_bytes(self, data: bytes, *names: str, lasting: bool = True) -> None:
+        raise StateError(self.path(*names), errno.ENOSPC)
+
+
+@every_damage
+def test_on_a_full_disk_what_cannot_be_recorded_is_not_done(
+    bench: Bench, damage: Callable[[Bench], None], id_: str
+) -> None:
+    untouched = bench.untouched()
+    damage(bench)
+    node = bench.machine.node
+    before = bench.machine.snapshot()
+    full = replace_node(node, state=_FullDisk(node.state.root))
+    for outcome in repair.carry_out(full, repair.plan(full)):
+        assert outcome.problems == () or "No space left" in outcome.problems[0]
+    left = {f.id for f in doctor.examine(node)}
+    if id_ in left:
+        assert bench.machine.snapshot() == before
+    assert [o.problems for o in repair.carry_out(node, repair.plan(node)) if o.problems] == []
+    assert doctor.examine(node) == []
+    assert bench.untouched() == untouched
