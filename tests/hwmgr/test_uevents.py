@@ -6,7 +6,7 @@ import socket
 import subprocess
 import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -14,9 +14,6 @@ from hwmgr.kernelevents import parse
 from hwmgr.pci import parse_address
 from hwmgr.udev import KernelUdev
 from hwmgr.uevents import Uevent, address_in
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 HOME = "/devices/pci0000:00/0000:00:01.0/0000:01:10.0"
 
@@ -63,7 +60,7 @@ def test_the_kernel_is_heard_without_any_program() -> None:
         "import sys; from hwmgr.udev import KernelUdev; KernelUdev().monitor().next(0);"
         "assert 'pyudev' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", script], check=True)
+    subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=True)
 
 
 def test_without_udevd_every_netdev_is_settled() -> None:
