@@ -53,7 +53,7 @@ class Facts:
     noiommu: str | None
     hugepages: tuple[HugePages, ...]
     kubelet: Kubelet | None
-    managers: dict[int, Manager]
+    managers: dict[int, tuple[Manager, ...]]
     kept_drivers: dict[str, str]
 
     def records(self) -> list[tuple[RecordFile, Record]]:

@@ -32,7 +32,10 @@ def matched(desired: Desired, pfs: Sequence[PfNow]) -> tuple[dict[str, DesiredPf
     for entry in desired.pfs:
         mine = [pf for pf in pfs if _matches(entry.selector, pf)]
         if not mine and not entry.optional:
-            problems.append(f"{entry.where}: no PF here has {entry.selector}")
+            problems.append(
+                f"{entry.where}: no PF here has {entry.selector}; 'hwmgr pf list' shows those that"
+                " are here, 'optional: true' makes it no fault"
+            )
         if len(mine) > 1 and any(isinstance(g.mac, tuple) for g in entry.groups):
             names = ", ".join(pf.label for pf in mine)
             problems.append(f"{entry.where}: a list of MACs is for one PF, but it matches {names}")
