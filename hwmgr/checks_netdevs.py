@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from hwmgr.facts import Facts
+    from hwmgr.facts_host import Manager
     from hwmgr.inventory import VFInfo
     from hwmgr.model import Netdev
 
@@ -104,20 +105,26 @@ def _up(group: list[tuple[VFInfo, Netdev]]) -> Iterator[Finding]:
 def _managed(facts: Facts) -> Iterator[Finding]:
     for info in facts.vfs:
         for netdev in facts.here.get(info.vf.address, ()):
-            manager = facts.managers.get(netdev.index)
-            if manager is None:
-                continue
-            rule = "a udev rule with ENV{NM_UNMANAGED}=1 or keyfile.unmanaged-devices"
-            if manager.name == "systemd-networkd":
-                rule = "a .network file for it with Unmanaged=yes"
-            yield Finding(
-                id="vf-managed",
-                severity=Severity.WARNING,
-                subject=info.vf.address,
-                finding=f"{manager.name} takes {netdev.name} for its own",
-                evidence=(Evidence(manager.says, manager.path),),
-                repair=f"keep it off VFs, before they are made: {rule}",
-            )
+            for manager in facts.managers.get(netdev.index, ()):
+                yield Finding(
+                    id="vf-managed",
+                    severity=Severity.WARNING,
+                    subject=info.vf.address,
+                    finding=f"{manager.name} takes {netdev.name} for its own",
+                    evidence=(Evidence(manager.says, manager.path),),
+                    repair="keep it off VFs from their making on: hwmgr units --install; this one: "
+                    + _letting_go(manager, netdev),
+                )
+
+
+def _letting_go(manager: Manager, netdev: Netdev) -> str:
+    """Return what makes a manager leave a netdev that it has already."""
+    if manager.name == "NetworkManager":
+        return f"nmcli device set {netdev.name} managed no"
+    return (
+        f"udevadm trigger --settle /sys/class/net/{netdev.name}; networkctl reload;"
+        f" networkctl reconfigure {netdev.name}"
+    )
 
 
 def _names_taken(facts: Facts) -> Iterator[Finding]:

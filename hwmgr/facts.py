@@ -57,7 +57,7 @@ class Facts:
     noiommu: str | None
     hugepages: tuple[HugePages, ...]
     kubelet: Kubelet | None
-    managers: dict[int, Manager]
+    managers: dict[int, tuple[Manager, ...]]
     kept_drivers: dict[str, str]
     applied: tuple[AppliedFile, ...]
 

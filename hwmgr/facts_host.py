@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 CHECKPOINT = "device-plugins/kubelet_internal_checkpoint"
 SOCKETS = ("device-plugins/kubelet.sock", "pod-resources/kubelet.sock")
 _ETHERNET_CLASS = "0x0200"
+# The others it has before it decides, or when the netdev is gone (networkd-link.h: LinkState).
+_NOT_NETWORKDS = (None, "unmanaged", "pending", "initialized", "linger")
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,18 +83,19 @@ def groups(sysfs: Sysfs, wanted: Iterable[str]) -> dict[str, tuple[Member, ...]]
     return {group: members(sysfs, group) for group in sorted(set(wanted))}
 
 
-def managers(run: str) -> dict[int, Manager]:
-    """Return by ifindex who manages a netdev: NetworkManager or systemd-networkd."""
-    found = {}
+def managers(run: str) -> dict[int, tuple[Manager, ...]]:
+    """Return by ifindex who manages a netdev: NetworkManager, systemd-networkd, or both."""
+    found: dict[int, tuple[Manager, ...]] = {}
     for folder, name, key, ours in (
         (f"{run}/NetworkManager/devices", "NetworkManager", "managed", ("true", "yes", "1")),
         (f"{run}/systemd/netif/links", "systemd-networkd", "ADMIN_STATE", None),
     ):
         for file in _names(folder):
             said = _value(f"{folder}/{file}", key) if file.isdigit() else None
-            held = said in ours if ours else said not in (None, "unmanaged")
+            held = said in ours if ours else said not in _NOT_NETWORKDS
             if held:
-                found[int(file)] = Manager(name, f"{folder}/{file}", f"{key}={said}")
+                one = Manager(name, f"{folder}/{file}", f"{key}={said}")
+                found[int(file)] = (*found.get(int(file), ()), one)
     return found
 
 

@@ -37,7 +37,10 @@ def matched(
     for entry in desired.pfs:
         mine = [pf for pf in pfs if _matches(entry.selector, pf)]
         if not mine and not entry.optional and only is None:
-            problems.append(f"{entry.where}: no PF here has {entry.selector}")
+            problems.append(
+                f"{entry.where}: no PF here has {entry.selector}; 'hwmgr pf list' shows those that"
+                " are here, 'optional: true' makes it no fault"
+            )
         concerned = only is None or any(pf.pf.address == only for pf in mine)
         if concerned and len(mine) > 1 and any(isinstance(g.mac, tuple) for g in entry.groups):
             names = ", ".join(pf.label for pf in mine)

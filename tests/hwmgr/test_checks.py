@@ -364,10 +364,12 @@ def test_up_among_those_that_are_down(scene: Scene) -> None:
 @pytest.mark.parametrize("name", ["NetworkManager", "systemd-networkd"])
 def test_a_manager_of_a_vf(scene: Scene, name: str) -> None:
     index = scene.facts.here[OTHER][0].index
-    scene.change(managers={index: Manager(name, "/run/x", "managed=true")})
+    scene.change(managers={index: (Manager(name, "/run/x", "managed=true"),)})
     found = only(checks_netdevs.check, scene.facts)
     assert (found.id, found.cure) == ("vf-managed", None)
     assert name in found.finding
+    tool = "nmcli" if name == "NetworkManager" else "networkctl"
+    assert tool in found.repair
 
 
 @pytest.mark.parametrize("altname", [False, True])

@@ -41,12 +41,14 @@ def test_managers(tmp_path: Path) -> None:
     put(links / "5", "ADMIN_STATE=configured\nOPER_STATE=routable\n")
     put(links / "6", "ADMIN_STATE=unmanaged\n")
     put(links / "7", "")
+    put(links / "8", "ADMIN_STATE=pending\n")
+    put(links / "3", "ADMIN_STATE=configuring\n")
     found = facts_host.managers(str(tmp_path))
-    assert {index: m.name for index, m in found.items()} == {
-        3: "NetworkManager",
-        5: "systemd-networkd",
+    assert {index: [m.name for m in each] for index, each in found.items()} == {
+        3: ["NetworkManager", "systemd-networkd"],
+        5: ["systemd-networkd"],
     }
-    assert found[3].says == "managed=true"
+    assert found[3][0].says == "managed=true"
     assert facts_host.managers(str(tmp_path / "none")) == {}
 
 
