@@ -13,10 +13,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwmgr import driver
+from hwmgr.applyrecord import ApplyRecords
 from hwmgr.cures_state import from_alias, plain_settings_of
 from hwmgr.errors import BindError, SysfsError, UndoIncomplete
 from hwmgr.inventory import inventory
-from hwmgr.locate import here, marked_name
+from hwmgr.locate import await_netdevs, here, marked_name
 from hwmgr.model import (
     USERSPACE_DRIVERS,
     Before,
@@ -27,6 +28,7 @@ from hwmgr.model import (
     Record,
     Stage,
     VFSettings,
+    is_userspace,
 )
 from hwmgr.pci import device_path, find_pf, find_vf, list_vfs
 from hwmgr.restore import give_up
@@ -128,8 +130,12 @@ def clear_override(node: Node, finding: Finding) -> list[str]:
 
 
 def probe(node: Node, finding: Finding) -> list[str]:
-    """Give a VF to the kernel driver that its siblings have, else to the one that matches."""
+    """Give a VF to the driver that apply gave it, else its siblings', else one that matches."""
     vf = find_vf(node.sysfs, finding.subject)
+    given = _given_driver(node, vf)
+    if given is not None:
+        _end(node, _record(node, vf, Kind.DPDK, Before(driver=given)))
+        return [] if is_userspace(given) else _netdev_back(node, vf.address)
     usual = _usual_driver(node, vf)
     if usual is not None:
         _end(node, _record(node, vf, Kind.DPDK, Before(driver=usual)))
@@ -201,6 +207,12 @@ def _record(node: Node, vf: VF, kind: Kind, before: Before) -> Record:
     )
 
 
+def _given_driver(node: Node, vf: VF) -> str | None:
+    """Return the driver that ``hwmgr apply`` has named for a VF, None when it named none."""
+    given = ApplyRecords(node.state).given(vf.pf_address, node.boot_id).get(vf.index)
+    return given.driver if given and given.driver not in (None, "default", "none") else None
+
+
 def _usual_driver(node: Node, vf: VF) -> str | None:
     """Return the kernel driver that most VFs of the PF have."""
     counts: dict[str, int] = {}
@@ -216,11 +228,6 @@ def _usual_driver(node: Node, vf: VF) -> str | None:
 
 def _netdev_back(node: Node, address: str) -> list[str]:
     """Wait for the netdev of a new probe, and for udev to have named it."""
-
-    def arrived() -> bool | None:
-        found = here(node, address)
-        return True if found and all(node.udev.settled(n.index) for n in found) else None
-
-    if node.udev.wait(arrived, _NETDEV_SECONDS) is None:
-        return [f"no netdev of {address} appeared within {_NETDEV_SECONDS:.0f} s"]
-    return []
+    if await_netdevs(node, address, _NETDEV_SECONDS):
+        return []
+    return [f"no netdev of {address} appeared within {_NETDEV_SECONDS:.0f} s"]

@@ -73,6 +73,21 @@ def here(node: Node, address: str) -> tuple[Netdev, ...]:
     return tuple(netdev for netdev in found if netdev is not None)
 
 
+def await_netdevs(node: Node, address: str, seconds: float, expected: int = 1) -> bool:
+    """Wait for a function's netdevs here and for udevd to be done with them; tell if they came.
+
+    A dying namespace gives them back from a kernel worker, late. A udevd that is not done with them
+    by then is no reason to call them missing.
+    """
+
+    def settled() -> bool | None:
+        found = here(node, address)
+        done = len(found) >= expected and all(node.udev.settled(n.index) for n in found)
+        return True if done else None
+
+    return node.udev.wait(settled, seconds) is not None or len(here(node, address)) >= expected
+
+
 def inside(node: Node, ns_fd: int, address: str) -> tuple[Netdev, ...]:
     """Return the function's netdevs in another namespace, in the order of their index.
 

@@ -14,6 +14,7 @@ from hwmgr.inuse import OpenFiles
 from hwmgr.inventory import inventory
 from hwmgr.model import USERSPACE_DRIVERS, VFState, describe
 from hwmgr.pci import device_path, find_pf, list_pfs
+from hwmgr.representor import has_representors
 
 if TYPE_CHECKING:
     from hwmgr.inventory import VFInfo
@@ -139,16 +140,14 @@ def _mac(node: Node, pf: PF, netdev: Netdev | None) -> str | None:
 
 
 def _eswitch_mode(node: Node, pf: PF) -> str | None:
-    """Return what devlink says; a PF's netdev has a switch id in switchdev mode alone.
+    """Return what devlink says (to root alone: EPERM), None of a driver without such a switch.
 
-    Only root may ask devlink (EPERM).
+    A switch id says nothing: ice and mlx5 have one in legacy mode too.
     """
-    switch = node.sysfs.read_quiet(f"class/net/{pf.ifname}/phys_switch_id") if pf.ifname else None
     try:
-        mode = node.devlink.eswitch_mode(pf.address)
+        return node.devlink.eswitch_mode(pf.address)
     except NetlinkError:
-        mode = "legacy"
-    return "switchdev" if switch else mode
+        return "switchdev" if has_representors(node.sysfs, pf.ifname or "") else "legacy"
 
 
 def _netdev(node: Node, pf: PF) -> Netdev | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from hwmgr.desired import numvfs_writes
 from hwmgr.errors import ApplyIncomplete, SysfsError
-from hwmgr.locate import here
+from hwmgr.locate import await_netdevs, here
 from hwmgr.pci import device_path, virtfn_indices
 
 if TYPE_CHECKING:
@@ -56,12 +56,7 @@ def set_mode(node: Node, pf: str, mode: str, seconds: float) -> None:
     set_number(node, pf, 0)
     node.devlink.set_eswitch_mode(pf, mode, seconds)
     node.checkpoint("apply.eswitch")
-
-    def there() -> bool | None:
-        found = here(node, pf)
-        return True if found and all(node.udev.settled(n.index) for n in found) else None
-
-    if node.udev.wait(there, _NETDEV_SECONDS) is None:
+    if not await_netdevs(node, pf, _NETDEV_SECONDS):
         raise ApplyIncomplete([f"the netdev of {pf} has not come back in {mode} mode"])
 
 

@@ -14,7 +14,7 @@ from hwmgr import claims, driver, netdev, vfsettings
 from hwmgr.devicefiles import holder_files
 from hwmgr.errors import HwmgrError, NetlinkError, StateError, UndoIncomplete
 from hwmgr.inuse import OpenFiles
-from hwmgr.locate import everywhere, here
+from hwmgr.locate import await_netdevs, everywhere, here
 from hwmgr.model import Kind, Stage, VFSettings
 from hwmgr.pci import device_path
 from hwmgr.store import StateDir
@@ -138,10 +138,10 @@ def _driver(node: Node, record: Record) -> list[str]:
 def _come_home(node: Node, record: Record, netns_path: str | None) -> list[str]:
     """Bring the netdevs into our namespace; where they cannot be found, have them made anew."""
     expected = len(record.before.netdevs)
-    if not expected or _arrived(node, record.address, expected):
+    if len(here(node, record.address)) >= expected:
         return []
     _fetch(node, record, netns_path)
-    if _arrived(node, record.address, expected) or _wait(node, record.address, expected):
+    if await_netdevs(node, record.address, _NETDEV_SECONDS, expected):
         return []
     if record.kind is Kind.PF:
         return [f"the netdev of PF {record.address} is in no namespace that can be reached"]
@@ -149,7 +149,7 @@ def _come_home(node: Node, record: Record, netns_path: str | None) -> list[str]:
     # here, and the VF is ours by our record.
     driver.unbind(node.sysfs, record.address)
     driver.restore(node.sysfs, record.address, record.before.driver, record.before.driver_override)
-    if not _wait(node, record.address, expected):
+    if not await_netdevs(node, record.address, _NETDEV_SECONDS, expected):
         return [f"no netdev of {record.address} appeared within {_NETDEV_SECONDS:.0f} s"]
     return []
 
@@ -168,22 +168,6 @@ def _fetch(node: Node, record: Record, netns_path: str | None) -> None:
                     netdev.bring_home(node, one, place.ns_fd, home, name)
     finally:
         os.close(home)
-
-
-def _arrived(node: Node, address: str, expected: int) -> bool:
-    return len(here(node, address)) >= expected
-
-
-def _wait(node: Node, address: str, expected: int) -> bool:
-    """Wait for the netdevs: a dying namespace gives them back from a kernel worker, late."""
-
-    def arrived() -> bool | None:
-        found = here(node, address)
-        return True if len(found) >= expected and _settled(node, found) else None
-
-    # A udevd that is not done with it by then is no reason to have another one made.
-    node.udev.wait(arrived, _NETDEV_SECONDS)
-    return _arrived(node, address, expected)
 
 
 def _settled(node: Node, found: tuple[Netdev, ...]) -> bool:

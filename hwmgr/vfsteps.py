@@ -9,7 +9,7 @@ from hwmgr import driver, netdev, vfsettings
 from hwmgr.desired import DEFAULT_DRIVER, NO_DRIVER
 from hwmgr.devicefiles import wait_for
 from hwmgr.errors import ApplyIncomplete, BindError, NetlinkError
-from hwmgr.locate import here
+from hwmgr.locate import await_netdevs, here
 from hwmgr.model import USERSPACE_DRIVERS
 
 if TYPE_CHECKING:
@@ -88,21 +88,13 @@ def await_netdev(node: Node, vf: VF) -> None:
     name = driver.current_driver(node.sysfs, vf.address)
     if name is None or not here(node, vf.pf_address):
         return
-    if _netdev_came(node, vf):
+    if await_netdevs(node, vf.address, _NETDEV_SECONDS):
         return
     driver.unbind(node.sysfs, vf.address)
     driver.bind(node.sysfs, vf.address, name)
-    if not _netdev_came(node, vf):
+    if not await_netdevs(node, vf.address, _NETDEV_SECONDS):
         seconds = 2 * _NETDEV_SECONDS
         raise ApplyIncomplete([f"{vf.address}: {name} made no netdev within {seconds:.0f} s"])
-
-
-def _netdev_came(node: Node, vf: VF) -> bool:
-    def came() -> bool | None:
-        found = here(node, vf.address)
-        return True if found and all(node.udev.settled(n.index) for n in found) else None
-
-    return node.udev.wait(came, _NETDEV_SECONDS) is not None
 
 
 def _announce(node: Node, vf: VF, mac: str) -> None:
