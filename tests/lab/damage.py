@@ -679,7 +679,7 @@ DAMAGES = (
            unlike=NEW_VFS),
     Damage(rebooted_and_not_applied_since, "applied-other-boot", "written in boot 00000000",
            _apply_again, unlike=NEW_VFS),
-    Damage(record_of_apply_torn, "applied-torn", "JSONDecodeError", _record_of_apply_back,
+    Damage(record_of_apply_torn, "applied-torn", "Expecting property name", _record_of_apply_back,
            unlike=NEW_VFS),
     Damage(record_of_apply_for_a_pf_that_is_gone, "applied-no-device", "no such device"),
 )  # fmt: skip
