@@ -107,9 +107,15 @@ def unname(one: Pod) -> None:
 
 def announce(pf: str) -> None:
     """Have the VFs of a PF tell it their MACs, as host_state.announce_vfs() does for all."""
-    for name in map(netdev_of, vfs_of(pf)):
-        run(f"ip link set {name} up && ip link set {name} down")
+    for address in vfs_of(pf):
+        announce_one(address)
     settle()
+
+
+def announce_one(address: str) -> None:
+    """Have a VF tell its PF the MAC that its driver has chosen."""
+    name = netdev_of(address)
+    run(f"ip link set {name} up && ip link set {name} down")
 
 
 def settle() -> None:
@@ -580,13 +586,13 @@ def rebooted_and_not_applied_since(stack: ExitStack) -> str:
 
 def record_of_apply_torn(stack: ExitStack) -> str:
     _apply(stack)
-    os.rename(_APPLIED, "/run/applied.json")
+    run(f"cp {_APPLIED} /run/applied.json")
     _write(_APPLIED, "{")
     return OTHER
 
 
 def _record_of_apply_back(_stack: ExitStack) -> None:
-    os.replace("/run/applied.json", _APPLIED)
+    run(f"mv /run/applied.json {_APPLIED}")
 
 
 def record_of_apply_for_a_pf_that_is_gone(stack: ExitStack) -> str:
@@ -673,7 +679,7 @@ DAMAGES = (
            unlike=NEW_VFS),
     Damage(rebooted_and_not_applied_since, "applied-other-boot", "written in boot 00000000",
            _apply_again, unlike=NEW_VFS),
-    Damage(record_of_apply_torn, "applied-torn", "JSONDecodeError", _record_of_apply_back,
+    Damage(record_of_apply_torn, "applied-torn", "Expecting property name", _record_of_apply_back,
            unlike=NEW_VFS),
     Damage(record_of_apply_for_a_pf_that_is_gone, "applied-no-device", "no such device"),
 )  # fmt: skip
