@@ -15,7 +15,10 @@ Before=kubelet.service
 Type=notify
 ExecStart={program} --socket {socket}
 Restart=always
-RestartSec=100ms
+# Slow enough that however often it is killed it never meets DefaultStartLimitBurst=, which would
+# end the socket unit too. Wrong settings do not mend themselves: calls get an error, and at once.
+RestartSec=2s
+RestartPreventExitStatus=2
 # What a plugin has started for good stays, as it does under containerd.
 KillMode=process
 # More than daemon.drain_seconds.

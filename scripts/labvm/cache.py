@@ -124,9 +124,9 @@ def remove(folder: Path) -> None:
 
 
 def clean() -> None:
-    """Remove every image and every unfinished build."""
+    """Remove every image, and what builds and machines that were killed have left."""
     with locked("build"):
-        for pattern in ("lab-*", "unfinished-*"):
+        for pattern in ("lab-*", "run-*", "unfinished-*"):
             for folder in cache_folder().glob(pattern):
                 remove(folder)
 
