@@ -16,7 +16,7 @@ from hwmgr.errors import (
 )
 from hwmgr.locate import here, open_owner
 from hwmgr.model import describe
-from hwmgr.pci import list_vfs
+from hwmgr.pci import find_vf, list_vfs
 from hwmgr.restore import give_up
 
 if TYPE_CHECKING:
@@ -68,9 +68,19 @@ def choose(node: Node, pf: PF, *, l2: bool, container_id: str, ifname: str, lock
             state = "being allocated"
         counts[state] += 1
     for vf in leaked:
-        if _lock(node, vf, locks):
+        if not _lock(node, vf, locks):
+            continue
+        try:
             take(node, vf.address, vf.pf_address, container_id, ifname)
-            return vf
+        except DeviceBusy:
+            counts["foreign"] += 1
+            continue
+        # Somebody else may have been given it since.
+        given_back = find_vf(node.sysfs, vf.address)
+        state = _state(node, given_back)
+        if state == "free":
+            return given_back
+        counts[state] += 1
     raise NoFreeVF(pf.ifname or pf.address, dict(counts))
 
 

@@ -27,6 +27,7 @@ _CURES: Mapping[Cure, Callable[[Node, Finding], list[str]]] = {
     Cure.GIVE_BACK: cures_state.give_back,
     Cure.GIVE_BACK_SAVED: cures_state.give_back_saved,
     Cure.STRIKE: cures_state.give_back,
+    Cure.FORGET: cures_state.forget,
     Cure.SET_ASIDE: cures_state.set_aside,
     Cure.SET_FILE_ASIDE: cures_state.set_file_aside,
     Cure.REBUILD: cures_state.rebuild,
@@ -149,7 +150,7 @@ def _locked(node: Node, where: Where, batch: Sequence[Finding], locks: ExitStack
 
 def _container(node: Node, finding: Finding) -> str | None:
     """Return the container whose attachment a cure ends: its own calls take turns with us."""
-    if finding.cure is not Cure.GIVE_BACK:
+    if finding.cure not in (Cure.GIVE_BACK, Cure.FORGET):
         return None
     record = _record(node, finding.subject)
     return None if record is None else record.owner.container_id or None

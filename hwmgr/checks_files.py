@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hwmgr.findings import Cure, Evidence, Finding, Severity
-from hwmgr.model import Kind, VFState
 from hwmgr.savedstate import Format
 
 if TYPE_CHECKING:
@@ -25,8 +24,10 @@ def check(facts: Facts) -> Iterator[Finding]:
             continue
         if entry.problem is not None:
             yield _unreadable(entry)
-        elif not _kept(facts, entry):
+        elif not facts.is_kept(entry):
             yield _orphan(entry)
+        elif facts.is_unclaimed_device(entry) and facts.record_of(entry.address or "") is None:
+            yield _unclaimed(entry)
     for temporary in facts.state.temporaries:
         yield Finding(
             id="temp-file",
@@ -52,23 +53,6 @@ def check(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _kept(facts: Facts, entry: SavedEntry) -> bool:
-    """Tell whether somebody alive stands behind a state file, or might, as far as we can see."""
-    address = entry.address or ""
-    claim = facts.state.claims.get(address)
-    if claim is not None and (claim.live or claim.unjudged):
-        return True
-    if any(i.vf.address == address and i.state is VFState.FOREIGN for i in facts.vfs):
-        # Older sriov-cni makes no claims: that somebody has the VF is all there is to see.
-        return True
-    if not facts.all_processes and (entry.netns_inode is not None or entry.mode is Kind.DPDK):
-        return True
-    if entry.netns_inode is not None and any(i == entry.netns_inode for _d, i in facts.spaces):
-        return True
-    record = facts.record_of(address)
-    return record is not None and record.owner.container_id == entry.container_id
-
-
 def _unreadable(entry: SavedEntry) -> Finding:
     return Finding(
         id="state-unreadable",
@@ -79,6 +63,18 @@ def _unreadable(entry: SavedEntry) -> Finding:
         repair="set it aside (journal-torn/)",
         cure=Cure.SET_FILE_ASIDE,
         value=entry.id,
+    )
+
+
+def _unclaimed(entry: SavedEntry) -> Finding:
+    return Finding(
+        id="companion-unclaimed",
+        severity=Severity.INFO,
+        subject=entry.address or entry.path,
+        finding=f"container {str(entry.container_id)[:13]} has it, if its pod lives: a plugin that "
+        "makes no claims gave it",
+        evidence=(Evidence("tells of a device without a netdev", entry.path),),
+        repair="none while that pod lives; else remove the file, then 'hwmgr repair'",
     )
 
 

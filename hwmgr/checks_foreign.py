@@ -29,7 +29,7 @@ def _of(facts: Facts, info: VFInfo) -> Iterator[Finding]:
     vf = info.vf
     places = facts.elsewhere(vf.address)
     for space, netdev in places:
-        if is_marked(netdev, vf.address):
+        if is_marked(netdev, vf.address) and not _is_stale(facts, vf.address, netdev):
             yield _marked_elsewhere(facts, info, space, netdev)
             return
     claim = facts.state.claims.get(vf.address)
@@ -57,6 +57,13 @@ def _of(facts: Facts, info: VFInfo) -> Iterator[Finding]:
         yield Finding("vf-foreign", Severity.INFO, vf.address, reason, (evidence,), text)
     else:
         yield _nowhere(facts, info)
+
+
+def _is_stale(facts: Facts, address: str, netdev: Netdev) -> bool:
+    """Tell whether a mark is of an earlier attachment: sriov-cni ends ours and leaves the alias."""
+    entries = (e for e in facts.state.entries if e.address == address)
+    holders = {e.container_id for e in entries if e.container_id}
+    return bool(holders) and marked_owner(netdev) not in holders
 
 
 def _of_others(info: VFInfo, repair: str, severity: Severity, evidence: Evidence) -> Finding:

@@ -140,6 +140,10 @@ def _of_record(
         text = f"{what} {who} was never finished"
         stage = Evidence(f"stage {record.stage}, and no call holds its lock", file.path)
         return found("record-unfinished", text, Cure.GIVE_BACK, stage)
+    since = _given_since(facts, record)
+    if since is not None:
+        text = f"held by {who}, whose namespace is gone; somebody else has been given it since"
+        return found("record-superseded", text, Cure.FORGET, since)
     gone_or_nameless = _owner(facts, record)
     if gone_or_nameless is not None:
         id_, text, evidence = gone_or_nameless
@@ -149,6 +153,24 @@ def _of_record(
         left = Evidence(f"driver {info.vf.driver}, netdev {info.vf.ifname}", "sysfs")
         return found("vf-lost", info.reason, Cure.GIVE_BACK, left, repair=again)
     return _inside(facts, file, record)
+
+
+def _given_since(facts: Facts, record: Record) -> Evidence | None:
+    """Tell what shows that a function whose owner is gone has been given to somebody else."""
+    netns = record.owner.netns
+    if netns.path in facts.unjudged or _space(facts, record) is not None:
+        return None
+    claim = facts.state.claims.get(record.address)
+    if claim is not None and claim.live and claim.path != netns.path:
+        return Evidence(f"claimed for {claim.path}", f"{facts.state.root}/pci/{record.address}")
+    for space in facts.spaces.values():
+        for netdev in space.netdevs.get(record.address, ()):
+            return Evidence(f"{netdev.name} is in it", space.path)
+    for entry in facts.state.entries:
+        other = entry.container_id not in (None, record.owner.container_id)
+        if entry.address == record.address and other and entry.mtime > (record.owner.since or 0):
+            return Evidence(f"given to container {str(entry.container_id)[:13]}", entry.path)
+    return None
 
 
 def _owner(facts: Facts, record: Record) -> tuple[str, str, list[Evidence]] | None:

@@ -28,7 +28,7 @@ from hwmgr.model import (
 )
 from hwmgr.netns import identity_of, open_namespace
 from hwmgr.pci import find_pf, find_vf
-from hwmgr.restore import give_up
+from hwmgr.restore import give_up, strike
 
 if TYPE_CHECKING:
     from hwmgr.findings import Finding
@@ -54,6 +54,14 @@ def give_back(node: Node, finding: Finding) -> list[str]:
             if holder is not None:
                 return [f"{record.address}: {holder} has its device file open; end it first"]
         give_up(node, record)
+    return []
+
+
+def forget(node: Node, finding: Finding) -> list[str]:
+    """Strike the record of a function that somebody else has been given."""
+    record = node.journal.read(finding.subject)
+    if record is not None:
+        strike(node, record)
     return []
 
 

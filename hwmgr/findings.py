@@ -20,6 +20,7 @@ class Cure(StrEnum):
     GIVE_BACK = "give back"
     GIVE_BACK_SAVED = "give back by its state file"
     STRIKE = "strike the record"
+    FORGET = "strike the record, leave the device to whom it was given"
     SET_ASIDE = "set the record aside"
     SET_FILE_ASIDE = "set the file aside"
     REBUILD = "write the record anew"
@@ -42,7 +43,7 @@ class Cure(StrEnum):
     SET_CALL_ASIDE = "set the call aside"
 
 
-RECORD_CURES = frozenset({Cure.GIVE_BACK, Cure.STRIKE, Cure.SET_ASIDE, Cure.UNCLAIM})
+RECORD_CURES = frozenset({Cure.GIVE_BACK, Cure.STRIKE, Cure.FORGET, Cure.SET_ASIDE, Cure.UNCLAIM})
 """The cures that go by the journal alone and touch no function without a record."""
 
 

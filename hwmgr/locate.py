@@ -128,9 +128,7 @@ def everywhere(
         netdevs = here(node, address)
         if netdevs:
             places.append(Place(None, netdevs))
-        fd = open_owner(node, owner, hint)
-        if fd is None:
-            fd = _by_holder(node, owner)
+        fd = open_kept(node, owner, hint)
         if fd is not None:
             open_files.callback(os.close, fd)
             netdevs = inside(node, fd, address)
@@ -156,6 +154,12 @@ def open_owner(node: Node, owner: NetnsIdentity, hint: str | None = None) -> int
             return fd
         os.close(fd)
     return None
+
+
+def open_kept(node: Node, owner: NetnsIdentity, hint: str | None = None) -> int | None:
+    """Open the recorded namespace also where nobody lives in it any more; see open_owner."""
+    fd = open_owner(node, owner, hint)
+    return _by_holder(node, owner) if fd is None else fd
 
 
 def _by_holder(node: Node, owner: NetnsIdentity) -> int | None:

@@ -18,6 +18,7 @@ from hwmgr.locate import await_netdevs, everywhere, here
 from hwmgr.model import Kind, Stage, VFSettings
 from hwmgr.pci import device_path
 from hwmgr.store import StateDir
+from hwmgr.successor import successor
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -34,21 +35,35 @@ def give_up(node: Node, record: Record, netns_path: str | None = None) -> None:
 
     The caller holds the locks. The record is struck last and only when the function is verified as
     it was, so that whatever ends this early, a later call goes on. After a reboot the hardware has
-    forgotten everything and is not touched. Raises UndoIncomplete.
+    forgotten everything and is not touched, and neither is what somebody else has been given since.
+    Raises UndoIncomplete.
 
     A netdev that is home but cannot have an attribute back (its name is somebody else's by now)
     holds up the first call only: a pod must be able to go.
     """
     if record.boot_id == node.boot_id and node.sysfs.exists(device_path(record.address)):
-        tried_before = record.stage is Stage.DETACHING
-        _note_detaching(node, record)
-        node.checkpoint("detach.intended")
-        held, unlike = hardware(node, record, netns_path)
-        if held or (unlike and not tried_before):
-            raise UndoIncomplete(record.address, held + unlike)
-        for text in unlike:
-            node.log(f"{record.address} is given up as it is: {text}")
+        other = successor(node, record, netns_path)
+        if other is None:
+            _give_back(node, record, netns_path)
+        else:
+            node.log(f"{record.address} is left alone: {other}")
     node.checkpoint("detach.restored")
+    strike(node, record)
+
+
+def _give_back(node: Node, record: Record, netns_path: str | None) -> None:
+    tried_before = record.stage is Stage.DETACHING
+    _note_detaching(node, record)
+    node.checkpoint("detach.intended")
+    held, unlike = hardware(node, record, netns_path)
+    if held or (unlike and not tried_before):
+        raise UndoIncomplete(record.address, held + unlike)
+    for text in unlike:
+        node.log(f"{record.address} is given up as it is: {text}")
+
+
+def strike(node: Node, record: Record) -> None:
+    """Forget an attachment: its saved files, its claim, its record, which goes last."""
     for path in record.saved_files:
         _remove_saved(path)
     node.checkpoint("detach.unsaved")

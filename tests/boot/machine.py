@@ -94,13 +94,13 @@ class Node:
         return sum(text in line for line in self.journal(unit))
 
     def await_journal(self, unit: str, text: str, already: int = 0) -> None:
-        """Wait for one more message with the text than there were already in this boot.
+        """Wait for one more message with the text, a basic regular expression, than there were.
 
         By number, and not from a place in the journal on: with --after-cursor journalctl leaves
         out the first message that matches.
         """
         follow = f"timeout {PATIENCE / 2:g} journalctl -b -f -n all -o cat -u '{unit}'"
-        lines = self(f"grep -m{already + 1} -F '{text}' < <({follow})").splitlines()
+        lines = self(f"grep -m{already + 1} '{text}' < <({follow})").splitlines()
         assert len(lines) == already + 1, f"{unit}: {text}"
 
     def moment(self, unit: str, name: str) -> int:

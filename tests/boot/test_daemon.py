@@ -52,7 +52,8 @@ def serving(node: Node) -> Node:
 @pytest.fixture(scope="module")
 def booted(node: Node) -> Node:
     """The next boot, with the service enabled."""
-    node(f"systemctl enable {SERVICE} && /root/call {SHIM} ADD left {VF}")
+    node(f"systemctl enable {SERVICE} && systemctl start {UNITS}")
+    node(f"/root/call {SHIM} ADD left {VF}")
     assert node.reboot() == "running", node("systemctl --failed")
     return node
 

@@ -110,9 +110,22 @@ def test_without_the_rules_vfs_are_taken(bare: Node) -> None:
     assert len(found) == 7
     assert "unmanaged" not in {state for states in found.values() for state in states}
     assert taken_by_network_manager(bare) == set(found)
-    findings = bare.run("hwmgr doctor -o json").stdout
-    for name in ("NetworkManager", "systemd-networkd"):
-        assert f"{name} takes enp1s0v3 for its own" in findings
+
+
+def test_doctor_says_who_took_them_and_how_it_lets_go(bare: Node) -> None:
+    """NetworkManager tells of a device that has a carrier, in /run, and of one that it let go."""
+    carrier = "device (enp1s0v.): state change: unavailable -> disconnected"
+    bare.await_journal("NetworkManager", carrier)
+    found = bare.json("hwmgr doctor -o json || true")
+    assert {f["finding"].split()[0] for f in found} == {"NetworkManager", "systemd-networkd"}
+    one = next(f for f in found if f["finding"].startswith("NetworkManager"))
+    command = one["repair"].partition("this one: ")[2]
+    name = command.split()[3]
+    assert command == f"nmcli device set {name} managed no"
+    bare(command)
+    bare.await_journal("NetworkManager", f"device ({name}): state change: .* -> unmanaged")
+    left = bare.json("hwmgr doctor -o json || true")
+    assert one["finding"] not in [f["finding"] for f in left]
 
 
 def test_systemd_has_nothing_to_say_of_them(installed: Node) -> None:
@@ -150,20 +163,6 @@ def test_nobody_else_takes_one_that_comes_back(installed: Node) -> None:
     installed(f"/root/call {PLUGIN} DEL c1 {vf['address']} && ip netns delete pod")
     assert vf["ifname"] in installed.managed()
     assert_nobody_else_has_vfs(installed)
-
-
-def test_doctor_says_how_network_manager_lets_go(installed: Node) -> None:
-    installed("nmcli device set enp1s0v4 managed yes")
-    # What it says of a device in /run it writes when the device gets to one of some states.
-    taken = "device (enp1s0v4): state change: unavailable -> disconnected"
-    installed.await_journal("NetworkManager", taken)
-    (finding,) = installed.json("hwmgr doctor -o json || true")
-    assert finding["id"] == "vf-managed"
-    assert installed.run("hwmgr repair --yes").status == 1
-    command = finding["repair"].partition("this one: ")[2]
-    assert command == "nmcli device set enp1s0v4 managed no"
-    installed(command)
-    assert "vf-managed" not in installed.run("hwmgr doctor -o json").stdout
 
 
 def test_vfs_made_anew_by_hand(installed: Node) -> None:

@@ -15,6 +15,8 @@ import pytest
 
 from hwmgr import claims, doctor, driver, repair
 from hwmgr.errors import NetlinkError, StateError
+from hwmgr.findings import Cure
+from hwmgr.locate import mark
 from hwmgr.locks import Locks
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, DpdkRequest, Kind, Netdev, PciAddress, VFSettings
@@ -504,6 +506,61 @@ def test_a_pod_of_a_plugin_that_makes_no_claims_keeps_its_vf(bench: Bench) -> No
     assert "companion-orphaned" in {f.id for f in doctor.examine(node)}
     repair.carry_out(node, repair.plan(node))
     assert doctor.examine(node) == []
+
+
+NEXT = "decade00" * 8
+
+
+def given_to_the_next(bench: Bench, kind: Kind, *, claimed: bool) -> tuple[object, Namespace]:
+    """A record of a dead pod, and sriov-cni's next pod has its VF; older ones make no claims."""
+    node, state = bench.machine.node, bench.machine.state
+    dpdk = DpdkRequest(driver="vfio-pci") if kind is Kind.DPDK else None
+    first = bench.attach(VF, kind=kind, dpdk=dpdk)
+    record = node.journal.read(VF)
+    assert record is not None
+    Manager(node).detach(CONTAINER, "net1", first.path)
+    following = bench.attach(VF, NEXT, kind=kind, dpdk=dpdk, settings=VFSettings(vlan=9))
+    node.journal.write(replace(record, owner=replace(record.owner, since=1.0)))
+    claims.write(state, VF, following.path if claimed else first.path)
+    mounted = f"1 1 0:4 net:[{following.key[1]}] {following.path} rw - nsfs nsfs rw\n"
+    Path(node.proc, "self/mountinfo").write_text(mounted)
+    if kind is Kind.VF:
+        alias = mark(VF, "eth1v2", CONTAINER)
+        bench.machine.netlink.edit("net1", following.key, alias=alias)
+    bench.machine.kill(first)
+    return vf_of_the_next(bench, following), following
+
+
+def vf_of_the_next(bench: Bench, pod: Namespace) -> object:
+    sim = bench.machine.sim
+    netdevs = bench.machine.netlink.space(pod.key)
+    return netdevs, sim.vf_side.get(PF)[2], driver.current_driver(sim, VF)
+
+
+@pytest.mark.parametrize("kind", [Kind.VF, Kind.DPDK])
+@pytest.mark.parametrize("claimed", [True, False])
+def test_what_was_given_to_the_next_pod_is_left_to_it(
+    bench: Bench, kind: Kind, claimed: bool
+) -> None:
+    before, pod = given_to_the_next(bench, kind, claimed=claimed)
+    node = bench.machine.node
+    found = [f for f in doctor.examine(node) if f.cure is not None]
+    assert [(f.subject, f.id, f.cure) for f in found] == [(VF, "record-superseded", Cure.FORGET)]
+    assert all(not o.problems for o in repair.carry_out(node, repair.plan(node)))
+    assert node.journal.read(VF) is None
+    assert vf_of_the_next(bench, pod) == before
+    assert not {f.id for f in doctor.examine(node)} & {"record-superseded", "vf-leaked"}
+
+
+@pytest.mark.parametrize(
+    ("kind", "claimed"), [(Kind.VF, True), (Kind.VF, False), (Kind.DPDK, True)]
+)
+def test_a_late_del_spares_the_next_pod(bench: Bench, kind: Kind, claimed: bool) -> None:
+    """Nothing but sriov-cni's state file tells of a DPDK device, and DEL reads no others' files."""
+    before, pod = given_to_the_next(bench, kind, claimed=claimed)
+    Manager(bench.machine.node).detach(CONTAINER, "net1", None)
+    assert bench.machine.node.journal.read(VF) is None
+    assert vf_of_the_next(bench, pod) == before
 
 
 class _Looks(KernelSim):
