@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from hwmgr.cli_start import main
+from hwmgr.cli.start import main
 
 if __name__ == "__main__":
     sys.exit(main())

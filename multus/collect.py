@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from hwmgr.errors import HwmgrError, LockTimeout, RecordTorn
 from multus import known, podview
 from multus import version as versions
+from multus.api.clusterapi import ApiError
 from multus.chain import Attachment
-from multus.clusterapi import ApiError
 from multus.cnitypes import CNIError, valid_name
 from multus.delegates import load_delegate
 from multus.jsonfields import FieldError, Fields, Json

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from hwmgr.errors import HwmgrError, RecordTorn
 from multus import cnitypes, known, podview
 from multus import version as versions
+from multus.api.clusterapi import ApiError
 from multus.attach import attach, printed
-from multus.clusterapi import ApiError
 from multus.cniargs import ArgsError, parse_args
 from multus.cnitypes import CNIError
 from multus.collect import Collection

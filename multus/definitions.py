@@ -10,7 +10,7 @@ from multus.delegates import Delegate, load_delegate
 from multus.jsonfields import FieldError, Fields, Json, decode
 
 if TYPE_CHECKING:
-    from multus.devices import Devices
+    from multus.devices.choice import Devices
 
 _RESOURCE_NAME = "k8s.v1.cni.cncf.io/resourceName"
 
@@ -67,7 +67,7 @@ def _config_of(definition: Json, name: str, conf_dir: str) -> Json:
 
 def _device_for(devices: Devices, resource: str, network: str, wanted: str) -> str:
     """Return the device of a network, "" when the pod names one itself."""
-    from multus.devices import DeviceError, DeviceSourceError
+    from multus.devices.choice import DeviceError, DeviceSourceError
 
     try:
         if wanted:

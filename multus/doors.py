@@ -9,12 +9,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from hwmgr.store import StateDir
+    from multus.api.cluster import Cluster
     from multus.chain import Chains
     from multus.clock import Clock, Limits
-    from multus.cluster import Cluster
     from multus.config import LogConfig
-    from multus.deviceinfo import DeviceInfo
-    from multus.devices import Devices
+    from multus.devices.choice import Devices
+    from multus.devices.deviceinfo import DeviceInfo
     from multus.logs import Log
     from multus.namespaces import Namespaces
     from multus.orphans import Orphans

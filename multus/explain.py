@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from multus.clusterapi import ApiError
+from multus.api.clusterapi import ApiError
 from multus.cniargs import K8sArgs, render_args
 from multus.cnitypes import CmdArgs, CNIError
 from multus.jsonfields import Fields, Json
@@ -14,10 +14,10 @@ from multus.runtimeconf import offered
 from multus.translate import to_cni
 
 if TYPE_CHECKING:
+    from multus.api.cluster import Cluster
     from multus.chain import Attachment
-    from multus.cluster import Cluster
     from multus.config import NetConf
-    from multus.devices import Devices
+    from multus.devices.choice import Devices
 
 _UNKNOWN_CONTAINER = "CONTAINER-ID"
 _IFNAME = "eth0"

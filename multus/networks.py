@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from multus import annotation, cnitypes, confdir, definitions, gateways
-from multus.clusterapi import ApiNotFoundError
+from multus.api.clusterapi import ApiNotFoundError
 from multus.cnitypes import CNIError
 from multus.delegates import Delegate, load_delegate
 from multus.jsonfields import FieldError, Fields, Json
@@ -19,9 +19,9 @@ from multus.seedlookup import SeedLookup
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from multus.cluster import Cluster
+    from multus.api.cluster import Cluster
     from multus.config import NetConf
-    from multus.devices import Devices
+    from multus.devices.choice import Devices
 
 _PASSTHRU: Json = {"type": "passthru", "name": "passthru-cni"}
 

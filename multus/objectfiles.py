@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from multus.clusterapi import ApiError, ApiNotFoundError
+from multus.api.clusterapi import ApiError, ApiNotFoundError
 from multus.jsonfields import FieldError, Fields, Json
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
     from typing import Literal
 
-    from multus.clusterapi import Api
+    from multus.api.clusterapi import Api
 
 _PLURALS = {
     "Pod": "pods",
@@ -46,7 +46,7 @@ def read_objects(path: str) -> list[Json]:
 
 
 class _Unwritten:
-    """The half of multus.clusterapi.Api that writes: all of it is refused."""
+    """The half of multus.api.clusterapi.Api that writes: all of it is refused."""
 
     def patch(
         self,
@@ -65,7 +65,7 @@ class _Unwritten:
 
 
 class ObjectFiles(_Unwritten):
-    """Implements multus.clusterapi.Api for reading; what has no namespace is in ``default``."""
+    """Implements multus.api.clusterapi.Api for reading; what has no namespace is in ``default``."""
 
     def __init__(self, objects: Iterable[Json]) -> None:
         paths = ((_path_of(obj), obj) for obj in objects)
@@ -80,7 +80,7 @@ class ObjectFiles(_Unwritten):
 
 
 class ReadOnly(_Unwritten):
-    """Implements multus.clusterapi.Api by another one that is asked and never told anything."""
+    """Implements multus.api.clusterapi.Api by another one that is asked and never told anything."""
 
     def __init__(self, api: Api) -> None:
         self._api = api

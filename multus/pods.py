@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from multus import cnitypes
-from multus.clusterapi import ApiNotFoundError
+from multus.api.clusterapi import ApiNotFoundError
 from multus.cnitypes import CNIError
 from multus.jsonfields import Fields, Json
 
 if TYPE_CHECKING:
-    from multus.cluster import Cluster
+    from multus.api.cluster import Cluster
     from multus.cniargs import K8sArgs
 
 # kubelet's own mark on pods that it did not get from the API server: they have two uids, one of

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from multus import cnitypes
-from multus.clusterapi import ApiError, CredentialsError, KubeconfigError
+from multus.api.clusterapi import ApiError, CredentialsError, KubeconfigError
 from multus.cniargs import parse_args_leniently
 from multus.cnitypes import CNIError
 from multus.networks import PodNetworks, Selected
@@ -15,7 +15,7 @@ from multus.pods import Pod, find_pod
 from multus.translate import to_cni
 
 if TYPE_CHECKING:
-    from multus.cluster import Cluster
+    from multus.api.cluster import Cluster
     from multus.cniargs import K8sArgs
     from multus.delegates import Delegate
     from multus.session import Session

@@ -9,7 +9,7 @@ from multus.jsonfields import FieldError, Fields
 
 if TYPE_CHECKING:
     from multus.chain import Attachment
-    from multus.deviceinfo import DeviceInfo
+    from multus.devices.deviceinfo import DeviceInfo
     from multus.logs import Log
     from multus.pods import Pod
     from multus.result import Result

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from multus import annotation, cnitypes, confdir, seednetworks
-from multus.clusterapi import ApiNotFoundError
+from multus.api.clusterapi import ApiNotFoundError
 from multus.cnitypes import CNIError
 from multus.delegates import Delegate, load_delegate
 from multus.jsonfields import FieldError, Fields, Json
@@ -14,7 +14,7 @@ from multus.jsonfields import FieldError, Fields, Json
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from multus.cluster import Cluster
+    from multus.api.cluster import Cluster
 
 Found = list[tuple[Delegate, str]]
 

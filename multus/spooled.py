@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from multus.clock import Clock
     from multus.cnitypes import CmdArgs
 
-# Names the one call of the spool that a process was started for, see hwmgr.leftcalls.
+# Names the one call of the spool that a process was started for, see hwmgr.doctor.leftcalls.
 LEFT_CALL = "HWMGR_LEFT_CALL"
 _LOCK_SECONDS = 2.0
 _T = TypeVar("_T")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hwmgr.errors import HwmgrError, LockTimeout, NamespaceError
 from multus import cnitypes
-from multus.clusterapi import ApiError, ApiNameError
+from multus.api.clusterapi import ApiError, ApiNameError
 from multus.cnitypes import CNIError, UnforeseenError
 from multus.jsonfields import FieldError
 from multus.result import ResultError

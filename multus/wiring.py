@@ -16,7 +16,7 @@ from multus import version as versions
 from multus.chain import Chains
 from multus.clock import Limits, SystemClock
 from multus.commands import Engine
-from multus.deviceinfo import DeviceInfo
+from multus.devices.deviceinfo import DeviceInfo
 from multus.doors import Doors
 from multus.invoke import LOCK_HELD, STATE_DIR, ExecPlugin
 from multus.logs import NodeLog, node_sink, one_line, send_to_syslog
@@ -33,11 +33,11 @@ if TYPE_CHECKING:
     from hwmgr.frames import Call
     from hwmgr.links import Netlink
     from hwmgr.nodeconfig import NodeConfig
+    from multus.api.cluster import Cluster
     from multus.clock import Clock
-    from multus.cluster import Cluster
     from multus.config import LogConfig
     from multus.delegates import PluginRunner
-    from multus.devices import Devices
+    from multus.devices.choice import Devices
     from multus.pods import Pod
     from multus.spooled import Deleter
     from multus.sriov_commands import SriovCommands
@@ -225,8 +225,8 @@ def open_cluster(
     """Open the API server; without a kubeconfig and outside a cluster nothing is imported."""
     if not kubeconfig and not env.get("KUBERNETES_SERVICE_HOST"):
         return None
-    from multus.cluster import ApiLimits, Cluster
-    from multus.k8sclient import connect
+    from multus.api.cluster import ApiLimits, Cluster
+    from multus.api.k8sclient import connect
 
     api = connect(kubeconfig, env, credentials_seconds=config.credentials_seconds)
     usual = ApiLimits()
@@ -240,7 +240,7 @@ def open_cluster(
 
 def devices_of(pod: Pod, clock: Clock, config: NodeConfig) -> Devices:
     """Return what kubelet gave to a pod; it is asked when somebody wants to know."""
-    from multus.devices import KUBELET_SECONDS, Devices, KubeletDevices
+    from multus.devices.choice import KUBELET_SECONDS, Devices, KubeletDevices
 
     def ask() -> Mapping[str, Sequence[str]]:
         deadline = clock.monotonic() + KUBELET_SECONDS

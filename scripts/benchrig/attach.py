@@ -85,9 +85,9 @@ def _plugins() -> str:
 
 def _patching(kubeconfig: str) -> Callable[[int], float]:
     """Return what writes an annotation as the daemon does, and says how long it took."""
+    from multus.api.cluster import Cluster
+    from multus.api.k8sclient import connect
     from multus.clock import SystemClock
-    from multus.cluster import Cluster
-    from multus.k8sclient import connect
 
     api = connect(kubeconfig, os.environ)
     if api is None:

@@ -112,7 +112,7 @@ class World:
             f"daemon: {{socket: {socket}}}\n",
         )
         whole = {**_ENV, "PYTHONPATH": str(CHECKOUT), "HWMGR_CONFIG": config, **env}
-        argv = [self.python, "-m", "multus.daemon_main"]
+        argv = [self.python, "-m", "multus.daemon.main"]
         with open(f"{home}/log", "wb") as log:
             pid = os.posix_spawn(
                 argv[0], argv, whole, file_actions=[(os.POSIX_SPAWN_DUP2, log.fileno(), 2)]

@@ -36,7 +36,7 @@ class Folder:
             raise ClusterError(f"{self.path}: not below any of {', '.join(_HIDDEN)}, please")
         self.keys = self.path / "keys"
         self.kubeconfig = self.path / "kubeconfig"
-        self.multus_kubeconfig = self.path / "multus.kubeconfig"
+        self.multus_kubeconfig = self.path / "multus.api.kubeconfig"
         self.kubelet_kubeconfig = self.path / "kubelet.kubeconfig"
         digest = hashlib.sha256(str(self.path).encode()).hexdigest()[:8]
         self.cgroup = f"/hwmgr-cluster-{digest}"

@@ -16,12 +16,12 @@ from kubernetes.client import ApiClient, CoreV1Api
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import new_client_from_config
 
+from multus.api.cluster import ApiLimits, Cluster
+from multus.api.clusterapi import ApiError, ApiNotFoundError
+from multus.api.k8sclient import connect
+from multus.api.objectcache import ObjectCache, trim_pod
+from multus.api.watch import Watch
 from multus.clock import SystemClock
-from multus.cluster import ApiLimits, Cluster
-from multus.clusterapi import ApiError, ApiNotFoundError
-from multus.k8sclient import connect
-from multus.objectcache import ObjectCache, trim_pod
-from multus.watch import Watch
 from tests.apiserver import suite
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import grpc
 
-from multus.podresources import fields
+from multus.devices.podresources import fields
 from tests.fakes.kubelet import message
 
 if TYPE_CHECKING:

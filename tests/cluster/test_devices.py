@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from multus.checkpoint import FILE, devices_of_pod
+from multus.devices.checkpoint import FILE, devices_of_pod
 from tests.cluster.card import Card
 from tests.cluster.deviceplugin import DevicePlugin
 from tests.cluster.node import IMAGE, STATUS, ClusterNode

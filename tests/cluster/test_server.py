@@ -28,7 +28,7 @@ def test_ours(check: ours.Check, cluster: ClusterNode) -> None:
 
 def test_what_multus_may_not(cluster: ClusterNode) -> None:
     """Its certificate is on every node: whoever steals it gets no more than multus needs."""
-    kubeconfig = str(cluster.folder / "multus.kubeconfig")
+    kubeconfig = str(cluster.folder / "multus.api.kubeconfig")
     with suite.a_pod(cluster.client, "suite-rights"), new_client_from_config(kubeconfig) as client:
         api = CoreV1Api(client)
         assert api.read_namespaced_pod("suite-rights", suite.NAMESPACE).metadata.uid

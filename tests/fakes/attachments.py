@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from hwmgr import repair
-from hwmgr.findings import RECORD_CURES
+from hwmgr.doctor import repair
+from hwmgr.doctor.findings import RECORD_CURES
 from hwmgr.model import (
     AttachRequest,
     DpdkRequest,
@@ -20,8 +20,8 @@ from tests.fakes.fixtures_mellanox import CX3
 from tests.fakes.tree import Nic
 
 if TYPE_CHECKING:
+    from hwmgr.doctor.repair import Step
     from hwmgr.node import Node
-    from hwmgr.repair import Step
 
 CONTAINER = "c0ffee0000000000000000000000000000000000000000000000000000000001"
 SMALL = Nic(vfs=2)

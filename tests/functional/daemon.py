@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 READY_SECONDS = 30.0
-MODULE = "multus.daemon_main"
+MODULE = "multus.daemon.main"
 
 
 @dataclass

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from dataclasses import replace
 
-from hwmgr.cli import main
-from hwmgr.cli_session import real_session
+from hwmgr.cli.app import main
+from hwmgr.cli.session import real_session
 
 if __name__ == "__main__":
     sys.exit(main(["repair", *sys.argv[2:]], replace(real_session(), programs=sys.argv[1])))

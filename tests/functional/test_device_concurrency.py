@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hwmgr import doctor, repair
+from hwmgr.doctor import examination as doctor
+from hwmgr.doctor import repair
 from hwmgr.errors import DeviceBusy, NoFreeVF
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, DpdkRequest, Kind, PciAddress

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hwmgr import repair
+from hwmgr.doctor import repair
 from hwmgr.manager import Manager
 from hwmgr.model import Stage
 from hwmgr.netns import entered

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hwmgr import doctor, repair
+from hwmgr.doctor import examination as doctor
+from hwmgr.doctor import repair
 from hwmgr.inuse import OpenFiles
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, Kind, PciAddress
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from hwmgr.findings import Finding
+    from hwmgr.doctor.findings import Finding
 
 pytestmark = [
     pytest.mark.functional,

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 
 from hwmgr.netns import entered
 from hwmgr.nodeconfig import load
-from multus.daemon_main import serve
-from multus.daemonconf import DaemonFile
-from multus.listener import Listener
+from multus.daemon.daemonconf import DaemonFile
+from multus.daemon.listener import Listener
+from multus.daemon.main import serve
 from tests.functional.daemon import RunningDaemon
 
 if TYPE_CHECKING:

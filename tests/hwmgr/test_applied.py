@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hwmgr import applying, doctor, repair, reverting
 from hwmgr.applyrecord import ApplyRecords, ApplyStage
+from hwmgr.desired import applying, reverting
+from hwmgr.doctor import examination as doctor
+from hwmgr.doctor import repair
 from hwmgr.driver import bind, unbind
 from hwmgr.model import PciAddress, VFSettings
 from hwmgr.pci import device_path
 from tests.fakes.machine import Machine, replace_node
-from tests.hwmgr.test_applying import EVERYTHING, PF, PLAIN, wanted
+from tests.hwmgr.desired.test_applying import EVERYTHING, PF, PLAIN, wanted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from hwmgr.findings import Finding
+    from hwmgr.doctor.findings import Finding
 
 PATH = f"applied/{PF}.json"
 

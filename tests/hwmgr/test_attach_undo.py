@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hwmgr import driver, repair
+from hwmgr import driver
+from hwmgr.doctor import repair
 from hwmgr.errors import HwmgrError
 from hwmgr.manager import Manager
 from hwmgr.model import Kind, Stage, VFSettings

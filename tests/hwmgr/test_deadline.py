@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hwmgr.deadline import within
+from hwmgr.desired.patience import PatientSysfs
 from hwmgr.devlink import KernelDevlink
 from hwmgr.errors import NetlinkError, SysfsError, WriteHangs
-from hwmgr.patience import PatientSysfs
 from hwmgr.sysfs import Sysfs
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hwmgr import vfmap, vfmap_text
-from hwmgr.cli_output import Screen
+from hwmgr.cli import vfmap, vfmap_text
+from hwmgr.cli.output import Screen
 from hwmgr.devicefiles import device_files
 from hwmgr.driver import check_bindable
 from hwmgr.errors import BindError

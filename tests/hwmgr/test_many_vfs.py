@@ -86,7 +86,7 @@ def test_the_command_makes_the_tree_and_hwmgr_lists_it_without_the_client_librar
     maker = [sys.executable, "scripts/make-sysfs", str(root), "--pfs", "2", "--vfs", "5"]
     subprocess.run(maker, check=True)
     code = (
-        "import sys; from hwmgr.cli_start import main; status = main(sys.argv[1:]); "
+        "import sys; from hwmgr.cli.start import main; status = main(sys.argv[1:]); "
         "heavy = {'typer', 'pyroute2', 'pyudev', 'subprocess', 'yaml'} & set(sys.modules); "
         "sys.exit(f'{status} {heavy}' if status or heavy else 0)"
     )

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hwmgr import repair
+from hwmgr.doctor import repair
 from hwmgr.errors import DeviceBusy, NoFreeVF
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, DpdkRequest, Kind, PciAddress, Stage, VFSettings

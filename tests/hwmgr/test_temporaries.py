@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hwmgr import doctor, repair
+from hwmgr.doctor import examination as doctor
+from hwmgr.doctor import repair
 from tests.fakes.machine import replace_node
 
 if TYPE_CHECKING:

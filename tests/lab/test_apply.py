@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import yaml
 
-from hwmgr import applying, reverting
-from hwmgr.applypf import Manner
-from hwmgr.desiredfile import parse
+from hwmgr.desired import applying, reverting
+from hwmgr.desired.applypf import Manner
+from hwmgr.desired.file import parse
 from tests.lab import forked
 from tests.lab.cni import Pod, pod
 from tests.lab.host_state import (
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
 
-    from hwmgr.desired import Desired
+    from hwmgr.desired.state import Desired
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(900)]
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from hwmgr.desired.pfsteps import set_number
 from hwmgr.node import real_node
-from hwmgr.pfsteps import set_number
 from tests.lab import forked
 from tests.lab.host_state import PFS, announce_vfs, differences, snapshot, vfs_of
 from tests.lab.test_apply import (

@@ -16,8 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from hwmgr import doctor, repair
-from hwmgr.facts import gather
+from hwmgr.doctor import examination as doctor
+from hwmgr.doctor import repair
+from hwmgr.doctor.facts import gather
 from tests.lab import damage, forked
 from tests.lab.damage import DAMAGES, Damage
 from tests.lab.host_state import (
@@ -35,7 +36,7 @@ from tests.lab.host_state import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hwmgr.findings import Finding
+    from hwmgr.doctor.findings import Finding
     from tests.lab.cni import Pod
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1500)]

@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hwmgr import driver
-from hwmgr.deviceevents import EventKind, Source
 from hwmgr.inventory import pf_inventory
 from hwmgr.sysfs import Sysfs
 from hwmgr.udev import KernelUdev
-from hwmgr.watch import Watcher
+from hwmgr.watch.deviceevents import EventKind, Source
+from hwmgr.watch.watching import Watcher
 from tests.lab import forked
 from tests.lab.cni import pod
 from tests.lab.host_state import DEVICES, PFS, driver_of, ip, netdev_of, vfs_of
@@ -25,7 +25,7 @@ from tests.lab.host_state import DEVICES, PFS, driver_of, ip, netdev_of, vfs_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hwmgr.deviceevents import DeviceEvent, Function
+    from hwmgr.watch.deviceevents import DeviceEvent, Function
 
 pytestmark = pytest.mark.lab
 

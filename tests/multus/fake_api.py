@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Literal
 
-from multus.clusterapi import (
+from multus.api.clusterapi import (
     ApiConflictError,
     ApiError,
     ApiForbiddenError,

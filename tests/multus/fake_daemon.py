@@ -10,18 +10,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from hwmgr.frames import Answer, Call, decode_answer, encode_call
-from multus.calllog import CallLog
 from multus.clock import SystemClock
-from multus.connection import Connection
-from multus.desk import Desk
-from multus.dispatch import Dispatcher
-from multus.metrics import Metrics
-from multus.service import Service
+from multus.daemon.calllog import CallLog
+from multus.daemon.connection import Connection
+from multus.daemon.desk import Desk
+from multus.daemon.dispatch import Dispatcher
+from multus.daemon.metrics import Metrics
+from multus.daemon.service import Service
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
 
-    from multus.daemon_wiring import Caller
+    from multus.daemon.wiring import Caller
 
 SECONDS = 10.0
 

@@ -13,13 +13,13 @@ from hwmgr.errors import NamespaceError
 from hwmgr.model import NetnsIdentity
 from hwmgr.run import Completed, KernelRunner, Runner
 from hwmgr.store import StateDir
+from multus.api.cluster import ApiLimits, Cluster
+from multus.api.clusterapi import KubeconfigError
 from multus.chain import Chains
 from multus.clock import Limits
-from multus.cluster import ApiLimits, Cluster
-from multus.clusterapi import KubeconfigError
 from multus.commands import Engine
-from multus.deviceinfo import ROOT, DeviceInfo
-from multus.devices import Devices, KubeletDevices
+from multus.devices.choice import Devices, KubeletDevices
+from multus.devices.deviceinfo import ROOT, DeviceInfo
 from multus.doors import Doors
 from multus.invoke import ExecPlugin
 from multus.namespaces import OWN_NAMESPACE

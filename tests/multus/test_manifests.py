@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from multus import manifests
-from multus.cluster import Cluster
-from multus.clusterapi import ApiError
+from multus.api.cluster import Cluster
+from multus.api.clusterapi import ApiError
 from tests.multus.fake_api import FakeApi
 from tests.multus.fakes import FakeClock
 

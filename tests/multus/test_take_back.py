@@ -11,10 +11,10 @@ import pytest
 from hwmgr.errors import RunTimeout
 from hwmgr.frames import Call
 from hwmgr.nodeconfig import NodeConfig
-from multus.calllog import Notes
-from multus.daemon_wiring import Caller, Workshop
-from multus.daemonconf import DaemonFile
-from multus.metrics import Metrics
+from multus.daemon.calllog import Notes
+from multus.daemon.daemonconf import DaemonFile
+from multus.daemon.metrics import Metrics
+from multus.daemon.wiring import Caller, Workshop
 from tests.fakes.left import leave
 from tests.fakes.machine import build
 from tests.fakes.tree import Nic

@@ -18,8 +18,8 @@ from hwmgr.run import KernelRunner
 from hwmgr.store import StateDir
 from multus.clock import SystemClock
 from multus.commands import Engine
-from multus.deviceinfo import DeviceInfo
-from multus.devices import Devices, KubeletDevices
+from multus.devices.choice import Devices, KubeletDevices
+from multus.devices.deviceinfo import DeviceInfo
 from multus.hardware import plugin_on
 from multus.wiring import real_doors, serve_process
 from tests.fakes.udev import FakeUdev

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from multus import ctl, install, version
-from multus.ctl_session import CtlSession
+from multus import install, version
+from multus.ctl import app as ctl
+from multus.ctl.session import CtlSession
 from multus.install import InstallError, Request
 from tests.shim import rig
 

@@ -1,0 +1,1 @@
+"""The administrator's command ``hwmgr``: its commands, and what they print."""

@@ -1,0 +1,71 @@
+"""The listings ``pf list`` and ``vf list``, whoever parsed the command line."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+from hwmgr.cli import views as cli_views
+from hwmgr.cli.output import Output
+from hwmgr.inventory import inventory, pf_inventory
+from hwmgr.pci import full_address, list_pfs, pf_named
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from hwmgr.cli.output import Column
+    from hwmgr.cli.session import Session
+    from hwmgr.cli.views import Json
+    from hwmgr.model import VFState
+
+_NO_PF = "no PF with SR-IOV on this node"
+_Info = TypeVar("_Info")
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which VFs to list; None is any. ``pf`` is a name or address, driver ``none`` stands for no
+    driver."""
+
+    pf: str | None = None
+    state: VFState | None = None
+    driver: str | None = None
+
+
+def show_pfs(session: Session, output: Output | None) -> None:
+    """List the PFs. Raises HwmgrError."""
+    with session.busy("reading devices"):
+        found = pf_inventory(session.node())
+    _show(session, output, found, cli_views.PF_COLUMNS, cli_views.pf_row, cli_views.pf_view)
+    if not found:
+        session.complain(_NO_PF)
+
+
+def show_vfs(session: Session, output: Output | None, wanted: Wanted) -> None:
+    """List the VFs that are wanted. Raises HwmgrError."""
+    node = session.node()
+    with session.busy("reading devices"):
+        named = None if wanted.pf is None else full_address(wanted.pf) or wanted.pf
+        found = inventory(node, None if named is None else [pf_named(node.sysfs, named)])
+    if wanted.state is not None:
+        found = [i for i in found if i.state is wanted.state]
+    if wanted.driver is not None:
+        found = [i for i in found if (i.vf.driver or "none") == wanted.driver]
+    _show(session, output, found, cli_views.VF_COLUMNS, cli_views.vf_row, cli_views.vf_view)
+    if not found:
+        asked = wanted != Wanted()
+        session.complain("no such VF" if asked else "no VF" if list_pfs(node.sysfs) else _NO_PF)
+
+
+def _show(
+    session: Session,
+    output: Output | None,
+    found: Sequence[_Info],
+    columns: Sequence[Column],
+    row: Callable[[_Info], Json],
+    view: Callable[[_Info], Json],
+) -> None:
+    if (output or session.output) in (Output.JSON, Output.YAML):
+        session.show([], columns, output, data=[view(info) for info in found])
+    else:
+        session.show([row(info) for info in found], columns, output)

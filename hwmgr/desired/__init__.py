@@ -1,0 +1,1 @@
+"""Desired state: PFs and VFs as a file wants them; plan, apply, revert."""

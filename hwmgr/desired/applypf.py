@@ -1,0 +1,288 @@
+"""Apply to one PF: one recorded change after the other, until there is nothing to do."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, cast
+
+from hwmgr import driver, modules
+from hwmgr.applyrecord import ApplyRecord, ApplyRecords, ApplyStage, DoneStep
+from hwmgr.choose import Chosen, capture
+from hwmgr.desired import pfsteps, vfsteps
+from hwmgr.desired.changes import OFFER, Leftover, Plan
+from hwmgr.desired.observed import observe_pf
+from hwmgr.desired.planning import plan_pf, unloaded
+from hwmgr.desired.takeback import refuse, refuse_claimed, take_back
+from hwmgr.desired.witness import Nobody
+from hwmgr.errors import (
+    ApplyIncomplete,
+    HwmgrError,
+    SysfsError,
+    WriteHangs,
+    reason_of,
+)
+from hwmgr.model import USERSPACE_DRIVERS
+from hwmgr.pci import find_pf, find_vf, list_vfs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from contextlib import AbstractContextManager
+
+    from hwmgr.desired.changes import Change
+    from hwmgr.desired.observed import PfNow
+    from hwmgr.desired.state import Desired, DesiredPf
+    from hwmgr.desired.witness import Witness
+    from hwmgr.model import VF, Before
+    from hwmgr.node import Node
+
+# A driver with broken firmware can hang in sriov_numvfs, and one whose VF is open in unbind.
+WRITE_SECONDS = 120.0
+# The mode, the PF, its VFs, their netdevs, and a look at all of it; more never comes to an end.
+_PASSES = 6
+
+
+def _silently(_what: str) -> AbstractContextManager[None]:
+    return nullcontext()
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How to apply. ``force`` takes VFs from those who have them; ``only_vfs`` leaves PFs alone;
+
+    ``pf`` is the address of the one PF that is meant. ``busy`` is entered around each change, and
+    ``witness`` is told what becomes of it.
+    """
+
+    force: bool = False
+    only_vfs: bool = False
+    pf: str | None = None
+    write_seconds: float = WRITE_SECONDS
+    busy: Callable[[str], AbstractContextManager[None]] = _silently
+    witness: Witness = field(default_factory=Nobody)
+
+
+def before_of(node: Node, vf: VF) -> Before:
+    """Return a VF as it is, to be given back by ``revert``."""
+    pf = find_pf(node.sysfs, vf.pf_address)
+    return capture(node, Chosen(vf.address, pf, vf.index, vf.driver, vf.driver_override))
+
+
+def plan_one(node: Node, entry: DesiredPf, now: PfNow, manner: Manner) -> Plan:
+    """Return what makes one PF as desired, with what an unfinished apply has left in mind."""
+    record = ApplyRecords(node.state).read(now.pf.address)
+    loadable = frozenset(d for d in unloaded(entry, now) if modules.is_loadable(node, d))
+    plan = partial(plan_pf, entry, now, only_vfs=manner.only_vfs, loadable=loadable)
+    if record is None or record.boot_id != node.boot_id:
+        return plan()
+    leftover = Leftover(record.before.autoprobe) if record.unprobed else None
+    return plan(leftover=leftover, given=record.given)
+
+
+class PfApplication:
+    """The application to one PF, whose lock is held."""
+
+    def __init__(
+        self, node: Node, desired: Desired, entry: DesiredPf, address: str, manner: Manner
+    ) -> None:
+        self.node = node
+        self.entry = entry
+        self.address = address
+        self.manner = manner
+        self.records = ApplyRecords(node.state)
+        self.record = self._opened(desired)
+        self.done: list[Change] = []
+        self.offered: set[int | None] = set()
+
+    def _opened(self, desired: Desired) -> ApplyRecord:
+        found = self.records.read(self.address)
+        if found is not None and found.boot_id == self.node.boot_id:
+            return found
+        # What an earlier boot had before it is nothing to go back to: the hardware has forgotten.
+        return ApplyRecord(
+            address=find_pf(self.node.sysfs, self.address).address,
+            boot_id=self.node.boot_id,
+            stage=ApplyStage.APPLYING,
+            source=desired.path,
+            since=self.node.clock(),
+        )
+
+    def apply(self) -> list[Change]:
+        """Change what differs until nothing does; return the changes. See applying.apply()."""
+        last: tuple[Change, ...] = ()
+        for _ in range(_PASSES):
+            now = observe_pf(self.node, self.address)
+            plan = plan_one(self.node, self.entry, now, self.manner)
+            refuse(plan, force=self.manner.force)
+            # One that no driver wanted is not offered again.
+            changes = tuple(
+                c for c in plan.changes if c.why != OFFER or c.index not in self.offered
+            )
+            if not changes:
+                self._close()
+                return self.done
+            if changes == last:
+                break
+            last = changes
+            # What a change of the PF makes of the rest of the plan is seen when it is done.
+            own = tuple(c for c in changes if c.index is None)
+            self._carry_out_all(own or changes, changes, now)
+        raise ApplyIncomplete(
+            [f"{c.subject}: {c.attribute} is {c.now} and does not become {c.then}" for c in last]
+        )
+
+    def _carry_out_all(self, todo: Sequence[Change], planned: Sequence[Change], now: PfNow) -> None:
+        for number, change in enumerate(todo, start=1):
+            try:
+                self._carry_out(change, now)
+            except BaseException as error:
+                if isinstance(error, HwmgrError):
+                    error.add_note(f"at {change} ({change.why})")
+                self.manner.witness.failed(change, reason_of(error))
+                self.manner.witness.left([c for c in planned if c not in todo[:number]])
+                raise
+
+    def _close(self) -> None:
+        if self.done or (self.record.steps and self.record.stage is not ApplyStage.APPLIED):
+            steps = tuple(replace(step, done=True) for step in self.record.steps)
+            record = replace(self.record, stage=ApplyStage.APPLIED, steps=steps, unprobed=False)
+            self._write(record)
+            self.node.checkpoint("apply.recorded")
+
+    def _write(self, record: ApplyRecord) -> None:
+        self.records.write(record)
+        self.record = record
+
+    def _carry_out(self, change: Change, now: PfNow) -> None:
+        with ExitStack() as locks:
+            locks.enter_context(self.manner.busy(str(change)))
+            touched = self._touched(change, now)
+            for vf in touched:
+                locks.enter_context(self.node.locks.function(vf.address))
+            refuse_claimed(self.node, touched, change.hits)
+            for hit in change.hits:
+                take_back(self.node, hit)
+            self._intend(change, now)
+            if change.index is None:
+                self._act_on_pf(change, now)
+            else:
+                self._act_on_vf(change)
+            self.node.log(str(change))
+            self.node.checkpoint(f"apply.did.{change.attribute}")
+        self.done.append(change)
+        self.manner.witness.made(change)
+
+    def _touched(self, change: Change, now: PfNow) -> list[VF]:
+        if change.index is not None:
+            return [find_vf(self.node.sysfs, change.address or "")]
+        remakes = change.attribute in ("numVfs", "eswitchMode")
+        return [vf.vf for vf in now.vfs] if remakes else []
+
+    def _intend(self, change: Change, now: PfNow) -> None:
+        """Write down what will be changed and what it is before, durably."""
+        fresh = not self.done
+        earlier = () if fresh else tuple(replace(s, done=True) for s in self.record.steps)
+        step = DoneStep(change.index, change.attribute, change.now, change.then)
+        record = replace(self.record, stage=ApplyStage.APPLYING, steps=(*earlier, step))
+        if change.index is not None:
+            vf = find_vf(self.node.sysfs, change.address or "")
+            record = record.keeping_vfs({vf.index: before_of(self.node, vf)})
+            given = record.gave(change.index)
+            if change.settings is not None:
+                given = given.with_settings(change.settings)
+            elif change.attribute == "driver":
+                given = replace(given, driver=str(change.then))
+            record = replace(record, given={**(record.given or {}), change.index: given})
+        elif change.attribute in ("numVfs", "eswitchMode"):
+            record = self._before_remaking(record, now, change)
+        elif change.attribute == "autoprobe":
+            record = record.keeping(autoprobe=now.autoprobe)
+        elif change.attribute != "module":  # One that is loaded stays so.
+            record = record.keeping(**{change.attribute: change.now})
+        self._write(record)
+        self.node.checkpoint(f"apply.intended.{change.attribute}")
+
+    def _before_remaking(self, record: ApplyRecord, now: PfNow, change: Change) -> ApplyRecord:
+        there = list_vfs(self.node.sysfs, now.pf.address)
+        record = record.keeping_vfs({vf.index: before_of(self.node, vf) for vf in there})
+        record = replace(record.keeping(num_vfs=now.pf.num_vfs), given=None)
+        if change.attribute == "eswitchMode":
+            return record.keeping(eswitch_mode=change.now)
+        offered = self._offered_at_creation(now)
+        if offered == now.autoprobe:
+            return record
+        final = self.entry.autoprobe if self.entry.autoprobe is not None else now.autoprobe
+        record = record.keeping(autoprobe=now.autoprobe)
+        return replace(record, unprobed=record.unprobed or (not offered and bool(final)))
+
+    def _offered_at_creation(self, now: PfNow) -> bool | None:
+        """Tell whether drivers are to be offered the new VFs at once.
+
+        Not those that are meant for another driver or are set up first: a netdev that goes again
+        costs time and has udevd and others look at it.
+        """
+        if now.autoprobe is None:
+            return None
+        if self.entry.shapes_vfs:
+            return False
+        return self.entry.autoprobe if self.entry.autoprobe is not None else now.autoprobe
+
+    def _act_on_pf(self, change: Change, now: PfNow) -> None:
+        node, pf = self.node, self.address
+        if change.attribute == "module":
+            modules.load(node, str(change.then), pf)
+        elif change.attribute == "eswitchMode":
+            pfsteps.set_mode(node, pf, str(change.then), self.manner.write_seconds)
+        elif change.attribute == "mtu":
+            pfsteps.set_mtu(node, pf, cast("int", change.then))
+        elif change.attribute == "up":
+            pfsteps.set_up(node, pf, up=bool(change.then))
+        elif change.attribute == "autoprobe":
+            pfsteps.set_autoprobe(node, pf, bool(change.then))
+        else:
+            self._make_vfs(now, cast("int", change.then))
+
+    def _make_vfs(self, now: PfNow, number: int) -> None:
+        node, pf = self.node, self.address
+        offered = self._offered_at_creation(now)
+        switched = offered is not None and offered != now.autoprobe and number > 0
+        if switched:
+            pfsteps.set_autoprobe(node, pf, bool(offered))
+            node.checkpoint("apply.autoprobe")
+        try:
+            pfsteps.set_number(node, pf, number, anew=True)
+        except WriteHangs:
+            raise  # They may come yet.
+        except SysfsError as error:
+            if switched:
+                self._probing_as_before(now, error)
+            raise
+        # Without its netdev a VF would look like one that somebody has in another namespace.
+        for vf in list_vfs(node.sysfs, now.pf.address):
+            if vf.driver not in USERSPACE_DRIVERS:
+                vfsteps.await_netdev(node, vf)
+
+    def _probing_as_before(self, now: PfNow, error: SysfsError) -> None:
+        """Switch probing back: no VFs were made, and who makes some by hand wants drivers."""
+        try:
+            pfsteps.set_autoprobe(self.node, self.address, bool(now.autoprobe))
+            self._write(replace(self.record, unprobed=False))
+        except HwmgrError as problem:
+            error.add_note(f"and {problem}")
+
+    def _act_on_vf(self, change: Change) -> None:
+        node, vf = self.node, find_vf(self.node.sysfs, change.address or "")
+        if change.settings is not None:
+            vfsteps.configure(node, vf, change.settings)
+        elif change.attribute == "effectiveMac":
+            vfsteps.reset_driver(node, vf)
+        elif change.attribute == "driverOverride":
+            driver.write_override(node.sysfs, vf.address, None)
+        elif change.attribute == "mtu":
+            vfsteps.set_mtu(node, vf, cast("int", change.then))
+        elif change.why == OFFER:
+            vfsteps.offer(node, vf)
+            self.offered.add(change.index)
+        else:
+            vfsteps.bind(node, vf, str(change.then))

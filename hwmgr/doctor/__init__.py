@@ -1,0 +1,1 @@
+"""What is wrong with a node, by which evidence, and its cure."""

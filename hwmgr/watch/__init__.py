@@ -1,0 +1,1 @@
+"""Watching the node's SR-IOV functions."""

@@ -1,0 +1,1 @@
+"""The cluster: its API server, read live and by watch caches."""

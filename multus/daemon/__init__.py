@@ -1,0 +1,1 @@
+"""The ``multus-daemon``: the engine, long-lived, behind one socket."""

@@ -1,0 +1,1 @@
+"""Devices that kubelet gave to a pod, and which network gets which."""

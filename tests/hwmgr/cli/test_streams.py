@@ -1,0 +1,83 @@
+"""Listings and their streams: what is empty, what the terminal lacks, Ctrl-C."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from hwmgr.cli.session import Session
+from hwmgr.cli.start import main
+from tests.fakes.machine import build
+from tests.fakes.nodes import node_on
+from tests.fakes.tree import Nic
+
+if TYPE_CHECKING:
+    from hwmgr.node import Node
+
+ROOT = Path(__file__).parents[3]
+FIXTURES = ROOT / "sysfs_fixtures"
+
+
+def test_ctrl_c_ends_it_without_a_word() -> None:
+    """As any program that leaves SIGINT alone: a shell's loop ends with it."""
+    script = """
+import io, sys
+from hwmgr.cli.session import Session
+from hwmgr.cli.start import main
+
+def interrupted(*_):
+    raise KeyboardInterrupt
+
+main(["vf", "list"], Session(interrupted, {}, sys.stdout, sys.stderr))
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True)
+    assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+@pytest.mark.parametrize("form", ["table", "wide", "yaml", "json"])
+def test_a_name_that_the_terminal_lacks_is_shown(tmp_path: Path, encoding: str, form: str) -> None:
+    machine = build(str(tmp_path), Nic(ifname="网卡0", vfs=1))
+    machine.close()
+    done = subprocess.run(
+        [sys.executable, "-m", "hwmgr", "--sysfs", f"{tmp_path}/sys", "vf", "list", "-o", form],
+        cwd=ROOT,
+        env={**os.environ, "PYTHONIOENCODING": encoding, "HWMGR_STATE_DIR": str(tmp_path)},
+        capture_output=True,
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"\\u7f51\\u53610" in done.stdout.lower()
+
+
+def test_an_empty_list_says_what_is_missing(in_memory: Path) -> None:
+    guest = node_on(FIXTURES / "vm-without-pf")
+    for words in (["pf", "list"], ["vf", "list"]):
+        status, out, err = shown(guest, *words)
+        assert (status, out.count("\n")) == (0, 1)
+        assert err == "hwmgr: no PF with SR-IOV on this node\n"
+    machine = build(str(in_memory), Nic(vfs=0))
+    assert shown(machine.node, "vf", "list")[2] == "hwmgr: no VF\n"
+    assert shown(machine.node, "vf", "list", "--state", "leaked")[2] == "hwmgr: no such VF\n"
+    assert shown(machine.node, "pf", "list")[2] == ""
+    machine.close()
+
+
+def shown(node: Node, *words: str) -> tuple[int, str, str]:
+    out, err = io.StringIO(), io.StringIO()
+    return main(words, Session(lambda *_: node, {}, out, err)), out.getvalue(), err.getvalue()
+
+
+def test_both_netdevs_of_a_shared_vf_are_shown() -> None:
+    status, out, _ = shown(node_on(FIXTURES / "cx3-shared"), "vf", "list")
+    assert (status, out) == (0, """\
+ADDRESS       PF    VF  STATE  DRIVER     IFNAME           OWNER  MAC  VLAN
+0000:04:00.1  ens1  0   free   mlx4_core  ens1v0,ens1v0d1  -      -    -
+0000:04:00.2  ens1  1   free   mlx4_core  ens1v1,ens1v1d1  -      -    -
+""")  # fmt: skip
