@@ -175,14 +175,17 @@ def test_a_device_file_of_a_virtual_machine_in_a_container_is_known_by_its_numbe
     number = os.makedev(1, 7)
     os.mknod(ours / "42", stat.S_IFCHR | 0o600, number)
     script = f"mount -t tmpfs none {theirs} && mkdir {theirs}/vfio && cd {theirs}/vfio && " + (
-        "mknod 42 c 1 7 && exec 3<42 && echo open && exec cat"
+        "mknod 42 c 1 7 && exec 3<42 && exec cat"
     )
     child = subprocess.Popen(
         ["unshare", "-m", "sh", "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     )
     try:
+        assert child.stdin is not None
         assert child.stdout is not None
-        assert child.stdout.readline() == b"open\n"
+        child.stdin.write(b"it is cat that answers\n")
+        child.stdin.flush()
+        assert child.stdout.readline() == b"it is cat that answers\n"
         assert os.readlink(f"/proc/{child.pid}/fd/3") != str(ours / "42")
         assert OpenFiles("/proc").holder(str(ours / "42")) == f"process {child.pid} (cat)"
     finally:
