@@ -41,6 +41,8 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1500)]
 
+# The carrier comes when it comes, and the link-local address with it (net/ipv6/addrconf.c).
+_OF_THE_CARRIER = ("stats64", "linkinfo", "operstate", "qdisc")
 COLUMNS = ("damage", "finding", "also", "repaired", "clean", "host", "healthy pods")
 
 
@@ -65,7 +67,11 @@ class Healthy:
                 with open(f"{damage.STATE}/{name}") as file:
                     files[name] = file.read()
         links = [
-            {k: v for k, v in link.items() if k not in ("stats64", "linkinfo")}
+            {
+                **{k: v for k, v in link.items() if k not in _OF_THE_CARRIER},
+                "flags": sorted(set(link["flags"]) - {"LOWER_UP", "NO-CARRIER"}),
+                "addr_info": [a for a in link["addr_info"] if a["scope"] != "link"],
+            }
             for link in ip("-d", "address", "show", netns=self.kernel.netns)
         ]
         host = snapshot()
