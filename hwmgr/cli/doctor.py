@@ -75,6 +75,8 @@ def repair(
     from hwmgr.doctor import leftcalls
     from hwmgr.doctor.examination import examine, is_clean
     from hwmgr.doctor.repair import carry_out, steps_for
+    from hwmgr.errors import NoSuchDevice
+    from hwmgr.pci import device_path
 
     session = session_of(context)
     node = session.node()
@@ -85,6 +87,9 @@ def repair(
         calls = [] if wanted else leftcalls.plan(node, session.programs)
         found = [f for f in examine(node) if not wanted or f.subject in wanted]
         steps = [*calls, *steps_for(found)]
+    for address in sorted(wanted - {finding.subject for finding in found}):
+        if not node.sysfs.exists(device_path(address)):
+            raise NoSuchDevice(address, "no such PCI function here; see 'hwmgr vf list'")
     people = (output or session.output) in (Output.TABLE, Output.WIDE)
     if not yes or people:
         _show(session, [step.finding for step in steps], output)

@@ -182,7 +182,10 @@ def test_repair_tells_what_became_of_each(damaged: Machine) -> None:
     assert "done" in out.splitlines()[-1]
     left = "no cure for what is left (2 warning); 'hwmgr doctor' says what to do"
     assert run(damaged, "repair", "--yes") == (0, "", f"hwmgr: {left}\n")
-    assert run(damaged, "repair", "0000:ff:1f.7") == (0, "", "hwmgr: nothing to repair\n")
+    assert run(damaged, "repair", "0000:01:10.0") == (0, "", "hwmgr: nothing to repair\n")
+    status, out, err = run(damaged, "repair", "0000:ff:1f.7")
+    assert (status, out) == (1, "")
+    assert "0000:ff:1f.7: no such PCI function here; see 'hwmgr vf list'" in err
     damaged.node = replace_node(damaged.node, all_processes=False)
     assert "run it as root, on the host itself" in run(damaged, "doctor")[2]
 
