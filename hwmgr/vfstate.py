@@ -142,11 +142,14 @@ def _leftovers(facts: Facts) -> list[str]:
             found.append(f"our mark on {netdev.name}")
         elif _LEFTOVER_NAME.match(netdev.name) and vf.driver not in BIFURCATED_DRIVERS:
             found.append(f"name {netdev.name}")
-    return found + _changed(facts.settings, wanted.settings if wanted else VFSettings())
+    return found + unusual(facts.settings, wanted.settings if wanted else VFSettings())
 
 
-def _changed(settings: VFSettings | None, wanted: VFSettings) -> list[str]:
-    """Name the settings that no driver starts with; MAC and spoof check differ by driver."""
+def unusual(settings: VFSettings | None, wanted: VFSettings) -> list[str]:
+    """Name the settings that neither a driver starts with nor apply gave.
+
+    MAC and spoof check differ by driver.
+    """
     if settings is None:
         return []
     found = []

@@ -12,6 +12,7 @@ from hwmgr.desired.state import NO_DRIVER
 from hwmgr.doctor.findings import Cure, Evidence, Finding, Severity
 from hwmgr.locate import is_marked, marked_name, marked_owner
 from hwmgr.model import USERSPACE_DRIVERS, LinkState, VFSettings, VFState, VlanProto
+from hwmgr.vfstate import unusual
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -136,7 +137,7 @@ def _settings(info: VFInfo, siblings: list[VFInfo]) -> Iterator[Finding]:
     if now is None:
         return
     given = info.given.settings
-    left = _unusual(now, given) if info.state is VFState.DIRTY else []
+    left = unusual(now, given) if info.state is VFState.DIRTY else []
     source = f"ip link show {info.pf_ifname}, vf {info.vf.index}"
     evidence = [Evidence(", ".join(left), source)] if left else []
     usual = usual_spoofchk(info, siblings)
@@ -159,20 +160,6 @@ def _settings(info: VFInfo, siblings: list[VFInfo]) -> Iterator[Finding]:
             repair="reset them",
             cure=Cure.RESET_SETTINGS,
         )
-
-
-def _unusual(now: VFSettings, given: VFSettings) -> list[str]:
-    left = []
-    if now.vlan and now.vlan != given.vlan:
-        left.append(f"VLAN {now.vlan}")
-    rates = (now.min_rate or 0, now.max_rate or 0)
-    if rates not in ((0, 0), (given.min_rate or 0, given.max_rate or 0)):
-        left.append(f"rate {rates[0]}-{rates[1]} Mbit/s")
-    if now.trust and not given.trust:
-        left.append("trust on")
-    if now.link_state not in (None, LinkState.AUTO, given.link_state):
-        left.append(f"link state {now.link_state}")
-    return left
 
 
 def plain_settings(info: VFInfo, siblings: list[VFInfo]) -> VFSettings | None:
