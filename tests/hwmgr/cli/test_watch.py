@@ -267,14 +267,6 @@ def test_ascii_only(busy: Machine) -> None:
     assert "\n".join(lines).isascii()
 
 
-@pytest.fixture(autouse=True)
-def heard() -> Iterator[None]:
-    """Have SIGINT heard by children: where a shell runs us in the background it is ignored."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, before)
-
-
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_it_without_an_error(machine: Machine, how: signal.Signals) -> None:
     with started(
