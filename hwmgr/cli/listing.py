@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, TypeVar
 from hwmgr.cli import columns as cli_columns
 from hwmgr.cli import views as cli_views
 from hwmgr.cli.output import Output
-from hwmgr.inventory import inventory, pf_inventory
+from hwmgr.inventory import inventory
 from hwmgr.pci import full_address, list_pfs, pf_named
+from hwmgr.pfinventory import pf_inventory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

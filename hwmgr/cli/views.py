@@ -11,8 +11,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from hwmgr.doctor.findings import Finding
-    from hwmgr.inventory import PFInfo, VFInfo
+    from hwmgr.inventory import VFInfo
     from hwmgr.model import Netdev, Owner, Record, VFSettings
+    from hwmgr.pfinventory import PFInfo
     from hwmgr.savedstate import SavedEntry
 
 Json = dict[str, object]

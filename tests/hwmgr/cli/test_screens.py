@@ -12,9 +12,10 @@ from hwmgr.cli import columns as cli_columns
 from hwmgr.cli import views as cli_views
 from hwmgr.cli.output import Output, Screen, render, text_of
 from hwmgr.driver import bind
-from hwmgr.inventory import inventory, pf_inventory
+from hwmgr.inventory import inventory
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, Kind, PciAddress
+from hwmgr.pfinventory import pf_inventory
 from tests.fakes.machine import build
 from tests.fakes.nodes import node_on
 from tests.fakes.tree import Nic
