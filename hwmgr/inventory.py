@@ -1,4 +1,4 @@
-"""The node's PFs and VFs with their state: facts gathered once, decided one by one."""
+"""The node's VFs with their state: facts gathered once, decided one by one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from hwmgr.devicefiles import holder_files
 from hwmgr.errors import NetlinkError, RecordTorn
 from hwmgr.inuse import Namespaces, OpenFiles, routed_netdevs
 from hwmgr.model import VF, PciAddress, VFState, is_userspace
-from hwmgr.pci import list_pfs, list_vfs, survey
-from hwmgr.representor import has_representors
+from hwmgr.pci import list_vfs, survey
 from hwmgr.sight import Sight
 from hwmgr.vfstate import Facts, HostNetdev, decide
 
@@ -41,22 +40,6 @@ class VFInfo:
     state: VFState
     reason: str
     given: Given = field(default_factory=Given)
-
-
-@dataclass(frozen=True, slots=True)
-class PFInfo:
-    """A PF as the administrator sees it; ``mtu`` in bytes, ``link_state`` as in operstate.
-
-    ``mode_told_by`` is ``devlink``, or ``sysfs`` where the mode follows from what is there.
-    """
-
-    pf: PF
-    free_vfs: int
-    eswitch_mode: str | None
-    mtu: int | None
-    mac: str | None
-    link_state: str | None
-    mode_told_by: str | None = None
 
 
 class _Host:
@@ -140,53 +123,6 @@ def look_at(node: Node, vf: VF) -> VFInfo:
 
     pf = find_pf(node.sysfs, vf.pf_address)
     return next(i for i in inventory(node, [pf]) if i.vf.address == vf.address)
-
-
-def pf_inventory(node: Node, vfs: Iterable[VFInfo] | None = None) -> list[PFInfo]:
-    """Return every PF of the node with what its netdev shows and how many of its VFs are free.
-
-    ``vfs`` is what inventory() gave, if it has been asked already.
-    """
-    pfs = list_pfs(node.sysfs)
-    free: dict[str, int] = {}
-    for info in inventory(node, pfs) if vfs is None else vfs:
-        if info.state is VFState.FREE:
-            free[info.vf.pf_address] = free.get(info.vf.pf_address, 0) + 1
-    return [_pf_info(node, pf, free.get(pf.address, 0)) for pf in pfs]
-
-
-def _pf_info(node: Node, pf: PF, free: int) -> PFInfo:
-    sysfs, home = node.sysfs, f"class/net/{pf.ifname}"
-    if pf.ifname is None:
-        return PFInfo(pf, free, None, None, None, None)
-    mode, told_by = _eswitch_mode(node, pf, pf.ifname)
-    return PFInfo(
-        pf=pf,
-        free_vfs=free,
-        eswitch_mode=mode,
-        mode_told_by=told_by,
-        mtu=sysfs.read_int(f"{home}/mtu"),
-        mac=sysfs.read_quiet(f"{home}/address"),
-        link_state=sysfs.read_quiet(f"{home}/operstate"),
-    )
-
-
-def _eswitch_mode(node: Node, pf: PF, ifname: str) -> tuple[str | None, str]:
-    """Return the mode and who tells it: devlink, or sysfs where devlink does not.
-
-    A driver that devlink has no mode of has no such switch. A recorded tree cannot be asked; there
-    a PF without VFs may be in either mode.
-    """
-    try:
-        mode = node.devlink.eswitch_mode(pf.address)
-    except NetlinkError:
-        mode = None
-    if mode is not None:
-        return mode, "devlink"
-    if has_representors(node.sysfs, ifname):
-        return "switchdev", "sysfs"
-    unknown = not pf.num_vfs and node.sysfs.read_quiet(f"class/net/{ifname}/phys_switch_id")
-    return None if unknown else "legacy", "sysfs"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,8 @@
 """The door to rtnetlink: netdevs, addresses, VF settings of a PF; the only importer of pyroute2.
 
-A ``Links`` (hwmgr.links) is bound to one namespace for its whole life. Reads are hwmgr.linkreads';
-pyroute2 is imported at the first change, since it costs more than the rest of a call together.
+A ``Links`` (hwmgr.links) is bound to one namespace for its whole life. Reads are hwmgr.linkreads',
+the words of a change are hwmgr.linkmessages'. pyroute2 is imported at the first change, since it
+costs more than the rest of a call together.
 """
 
 from __future__ import annotations
@@ -9,30 +10,24 @@ from __future__ import annotations
 import os
 import select
 import socket
-import struct
 import time
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from hwmgr import linkmessages
 from hwmgr.errors import HwmgrError, NetlinkError
 from hwmgr.linkreads import LinkReads
-from hwmgr.model import LinkState, VFSettings, VlanProto
+from hwmgr.model import VlanProto
 from hwmgr.netns import entered, identity
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
 
     from hwmgr.links import DefaultRoute, Links
-    from hwmgr.model import Netdev
+    from hwmgr.model import Netdev, VFSettings
 
 _OWN_NAMESPACE = "/proc/thread-self/ns/net"
 _RTMGRP_LINK = 1
-_RT_SCOPE_UNIVERSE = 0
-_RT_TABLE_MAIN = 254
-_RTN_UNICAST = 1
-_RTNH_F_ONLINK = 4
-_ETHERTYPE = {VlanProto.DOT1Q: 0x8100, VlanProto.DOT1AD: 0x88A8}
-_LINK_STATES = (LinkState.AUTO, LinkState.ENABLE, LinkState.DISABLE)
 
 
 class KernelNetlink:
@@ -145,8 +140,8 @@ class _KernelLinks:
 
     def set_vf(self, pf_index: int, vf: int, change: VFSettings) -> None:
         if change.proto is VlanProto.DOT1AD:
-            _set_vf_vlan(self._ns_fd, pf_index, vf, change)
-        for what, value in _vf_attributes(change):
+            self._set_dot1ad_vlan(pf_index, vf, change)
+        for what, value in linkmessages.vf_attributes(change):
             message = {"vf": vf, **value}
             text = f"set {what} of VF {vf} through link {pf_index}"
             self._call(text, self._route.link, "set", index=pf_index, vf=message)
@@ -197,25 +192,15 @@ class _KernelLinks:
     def add_route(
         self, index: int, dst: str, gateway: str | None, extra: Mapping[str, int]
     ) -> bool:
-        request: dict[str, Any] = {"dst": dst, "oif": index, **extra}
-        request["family"] = socket.AF_INET6 if ":" in dst else socket.AF_INET
-        if gateway:
-            request["gateway"] = gateway
-        else:
-            request["scope"] = 253 if request["family"] == socket.AF_INET else _RT_SCOPE_UNIVERSE
+        request = linkmessages.route_request(index, dst, gateway, extra)
         text = f"add route {dst} by link {index}"
         return self._call(text, self._route.route, "add", tolerate=(17,), **request) is not None
 
     def default_routes(self, *, v6: bool) -> tuple[DefaultRoute, ...]:
         family = socket.AF_INET6 if v6 else socket.AF_INET
         listed = self._call("list routes", self._route.route, "dump", family=family)
-        return tuple(
-            _default_route(message)
-            for message in listed
-            if message["dst_len"] == 0
-            and message["type"] == _RTN_UNICAST
-            and message.get_attr("RTA_TABLE", message["table"]) == _RT_TABLE_MAIN
-        )
+        routes = filter(linkmessages.is_default_route, listed)
+        return tuple(linkmessages.default_route(message) for message in routes)
 
     def remove_default_route(self, route: DefaultRoute) -> None:
         text = f"remove default route by link {route.index}"
@@ -243,6 +228,18 @@ class _KernelLinks:
                     return False
                 events.recv(65536)
 
+    def _set_dot1ad_vlan(self, pf_index: int, vf: int, change: VFSettings) -> None:
+        with (
+            entered(self._ns_fd) if self._ns_fd is not None else nullcontext(),
+            socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as door,
+        ):
+            door.bind((0, 0))
+            door.sendall(linkmessages.dot1ad_vlan(pf_index, vf, change))
+            code = linkmessages.error_code(door.recv(65536))
+        if code:
+            vlan = change.vlan or 0
+            raise NetlinkError(f"set 802.1ad VLAN {vlan} of VF {vf} through link {pf_index}", code)
+
     def _set(self, text: str, index: int, **change: Any) -> None:
         self._call(text, self._route.link, "set", index=index, **change)
 
@@ -262,80 +259,3 @@ class _KernelLinks:
             if error.code in tolerate:
                 return None
             raise NetlinkError(text, error.code) from error
-
-
-def _default_route(message: Any) -> DefaultRoute:
-    """Read one; a multipath route is named by its hops alone, so they go back as they came."""
-    from hwmgr.links import DefaultRoute
-
-    hops = message.get_attr("RTA_MULTIPATH") or ()
-    request: dict[str, Any] = {
-        "dst": "::/0" if message["family"] == socket.AF_INET6 else "0.0.0.0/0",
-        "family": message["family"],
-        "proto": message["proto"],
-        "scope": message["scope"],
-        "priority": message.get_attr("RTA_PRIORITY"),
-        "oif": message.get_attr("RTA_OIF"),
-        "gateway": message.get_attr("RTA_GATEWAY"),
-        "prefsrc": message.get_attr("RTA_PREFSRC"),
-        "flags": message["flags"] & _RTNH_F_ONLINK,
-    }
-    if hops:
-        request["multipath"] = [
-            {"oif": hop["oif"], "gateway": hop.get_attr("RTA_GATEWAY"), "hops": hop["hops"]}
-            for hop in hops
-        ]
-    given = {key: value for key, value in request.items() if value is not None}
-    return DefaultRoute(
-        index=int(message.get_attr("RTA_OIF") or (hops[0]["oif"] if hops else 0)),
-        gateway=message.get_attr("RTA_GATEWAY"),
-        metric=int(message.get_attr("RTA_PRIORITY") or 0),
-        request=given,
-    )
-
-
-def _vf_attributes(change: VFSettings) -> Iterator[tuple[str, dict[str, Any]]]:
-    if change.mac is not None:
-        yield f"MAC {change.mac}", {"mac": change.mac}
-    if change.vlan is not None and change.proto is not VlanProto.DOT1AD:
-        yield f"VLAN {change.vlan}", {"vlan": {"vlan": change.vlan, "qos": change.qos or 0}}
-    if change.min_rate is not None or change.max_rate is not None:
-        rate = {"min_tx_rate": change.min_rate or 0, "max_tx_rate": change.max_rate or 0}
-        yield f"rate {rate['min_tx_rate']}-{rate['max_tx_rate']} Mbit/s", {"rate": rate}
-    if change.spoofchk is not None:
-        yield "spoof check", {"spoofchk": int(change.spoofchk)}
-    if change.trust is not None:
-        yield "trust", {"trust": int(change.trust)}
-    if change.link_state is not None:
-        yield "link state", {"link_state": _LINK_STATES.index(change.link_state)}
-
-
-def _set_vf_vlan(ns_fd: int | None, pf_index: int, vf: int, change: VFSettings) -> None:
-    """Send IFLA_VF_VLAN_LIST by hand.
-
-    struct ifla_vf_vlan_info is 16 bytes with its padding and do_setvfinfo() refuses less (EINVAL);
-    pyroute2 0.9 encodes the 14 bytes without it.
-    """
-
-    def attribute(kind: int, payload: bytes) -> bytes:
-        return struct.pack("=HH", len(payload) + 4, kind) + payload
-
-    vlan = change.vlan or 0
-    info = struct.pack("=III", vf, vlan, change.qos or 0)
-    info += struct.pack(">H2x", _ETHERTYPE[VlanProto.DOT1AD])
-    # IFLA_VFINFO_LIST 22, IFLA_VF_INFO 1, IFLA_VF_VLAN_LIST 12, IFLA_VF_VLAN_INFO 1
-    body = attribute(22, attribute(1, attribute(12, attribute(1, info))))
-    link = struct.pack("=BxHiII", socket.AF_UNSPEC, 0, pf_index, 0, 0)
-    rtm_setlink, request_ack = 19, 5
-    length = 16 + len(link) + len(body)
-    header = struct.pack("=IHHII", length, rtm_setlink, request_ack, 1, 0)
-    with (
-        entered(ns_fd) if ns_fd is not None else nullcontext(),
-        socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE) as door,
-    ):
-        door.bind((0, 0))
-        door.sendall(header + link + body)
-        answer = door.recv(65536)
-    (code,) = struct.unpack_from("=i", answer, 16)
-    if code:
-        raise NetlinkError(f"set 802.1ad VLAN {vlan} of VF {vf} through link {pf_index}", -code)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import typer
 
 from hwmgr.cli import applyviews as cli_applyviews
+from hwmgr.cli import columns as cli_columns
 from hwmgr.cli import complete as cli_complete
 from hwmgr.cli.options import OutputOption, session_of
 from hwmgr.cli.output import Output
@@ -227,7 +228,7 @@ def _show(session: Session, output: Output | None, changes: Sequence[Change], da
     if form in (Output.TABLE, Output.WIDE) and not changes:
         return
     rows = [cli_applyviews.change_row(c) for c in changes]
-    session.show(rows, cli_applyviews.CHANGE_COLUMNS, form, data=data)
+    session.show(rows, cli_columns.CHANGE_COLUMNS, form, data=data)
 
 
 def _say(session: Session, found: Plan, what: str) -> None:

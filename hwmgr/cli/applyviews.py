@@ -1,10 +1,9 @@
-"""What ``hwmgr plan`` and ``hwmgr apply`` show: columns, rows, JSON. Pure."""
+"""What ``hwmgr plan`` and ``hwmgr apply`` show: rows, JSON. Pure."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hwmgr.cli.output import Column
 from hwmgr.cli.views import owner_text, owner_view
 
 if TYPE_CHECKING:
@@ -16,17 +15,6 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 _MOST_NAMED = 8
-
-CHANGE_COLUMNS = (
-    Column("PF", "pf"),
-    Column("VF", "index"),
-    Column("ADDRESS", "address", rank=3),
-    Column("ATTRIBUTE", "attribute"),
-    Column("NOW", "now", shrink=True),
-    Column("THEN", "then", shrink=True),
-    Column("HITS", "hits", rank=1, shrink=True),
-    Column("WHY", "why", rank=2, shrink=True),
-)
 
 
 def change_view(change: Change) -> Json:

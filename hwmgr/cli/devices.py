@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from hwmgr.cli import columns as cli_columns
 from hwmgr.cli import complete as cli_complete
 from hwmgr.cli import views as cli_views
 from hwmgr.cli.help import PlainCommand
@@ -123,7 +124,7 @@ def _vf_bind(
     problem = not_viable(node.sysfs, info.vf.address) if is_vfio(info.vf.driver) else None
     if problem is not None:
         session.complain(problem)
-    session.show([cli_views.vf_row(info)], cli_views.VF_COLUMNS, output, cli_views.vf_view(info))
+    session.show([cli_views.vf_row(info)], cli_columns.VF_COLUMNS, output, cli_views.vf_view(info))
 
 
 @vf_app.command("unbind", cls=PlainCommand, epilog="Example: hwmgr vf unbind 0000:01:10.0")
@@ -139,4 +140,4 @@ def _vf_unbind(
     session, address = session_of(context), address_of(addr)
     with session.busy(f"unbinding {address}"):
         info = unbind(session.node(), address, force=force)
-    session.show([cli_views.vf_row(info)], cli_views.VF_COLUMNS, output, cli_views.vf_view(info))
+    session.show([cli_views.vf_row(info)], cli_columns.VF_COLUMNS, output, cli_views.vf_view(info))

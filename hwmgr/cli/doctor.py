@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from hwmgr.cli import columns as cli_columns
 from hwmgr.cli import complete as cli_complete
 from hwmgr.cli import views as cli_views
 from hwmgr.cli.options import OutputOption, address_of, session_of
@@ -126,7 +127,7 @@ def _report(
     elif pairs:
         session.stdout.write("\n")
         rows = [cli_views.outcome_row(*pair) for pair in pairs]
-        session.show(rows, cli_views.OUTCOME_COLUMNS, output)
+        session.show(rows, cli_columns.OUTCOME_COLUMNS, output)
     for outcome in outcomes:
         for problem in outcome.problems:
             session.complain(problem)
@@ -139,7 +140,7 @@ def _show(session: Session, found: list[Finding], output: Output | None) -> None
     elif form is not Output.TABLE and (found or form is not Output.WIDE):
         rows = [cli_views.finding_row(f) for f in found]
         data = [cli_views.finding_view(f) for f in found]
-        session.show(rows, cli_views.FINDING_COLUMNS, output, data)
+        session.show(rows, cli_columns.FINDING_COLUMNS, output, data)
 
 
 def _counted(found: list[Finding]) -> str:

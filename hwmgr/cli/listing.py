@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
+from hwmgr.cli import columns as cli_columns
 from hwmgr.cli import views as cli_views
 from hwmgr.cli.output import Output
-from hwmgr.inventory import inventory, pf_inventory
+from hwmgr.inventory import inventory
 from hwmgr.pci import full_address, list_pfs, pf_named
+from hwmgr.pfinventory import pf_inventory
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -36,7 +38,7 @@ def show_pfs(session: Session, output: Output | None) -> None:
     """List the PFs. Raises HwmgrError."""
     with session.busy("reading devices"):
         found = pf_inventory(session.node())
-    _show(session, output, found, cli_views.PF_COLUMNS, cli_views.pf_row, cli_views.pf_view)
+    _show(session, output, found, cli_columns.PF_COLUMNS, cli_views.pf_row, cli_views.pf_view)
     if not found:
         session.complain(_NO_PF)
 
@@ -51,7 +53,7 @@ def show_vfs(session: Session, output: Output | None, wanted: Wanted) -> None:
         found = [i for i in found if i.state is wanted.state]
     if wanted.driver is not None:
         found = [i for i in found if (i.vf.driver or "none") == wanted.driver]
-    _show(session, output, found, cli_views.VF_COLUMNS, cli_views.vf_row, cli_views.vf_view)
+    _show(session, output, found, cli_columns.VF_COLUMNS, cli_views.vf_row, cli_views.vf_view)
     if not found:
         asked = wanted != Wanted()
         session.complain("no such VF" if asked else "no VF" if list_pfs(node.sysfs) else _NO_PF)

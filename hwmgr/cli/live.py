@@ -7,12 +7,12 @@ import shutil
 from collections import Counter, deque
 from typing import TYPE_CHECKING, TextIO
 
+from hwmgr.cli.columns import LIVE_COLUMNS
 from hwmgr.cli.events import brief_lines, instant
-from hwmgr.cli.output import Column, cut, table
-from hwmgr.cli.text import cut_owner, width_of
-from hwmgr.cli.views import owner_text
+from hwmgr.cli.output import cut, table
+from hwmgr.cli.text import width_of
+from hwmgr.cli.views import owner_text, vf_row
 from hwmgr.model import VFState
-from hwmgr.vfsettings import NO_MAC
 
 if TYPE_CHECKING:
     import os
@@ -22,18 +22,6 @@ if TYPE_CHECKING:
     from hwmgr.cli.output import Screen
     from hwmgr.watch.deviceevents import DeviceEvent, Function
 
-COLUMNS = (
-    Column(" ", "mark"),
-    Column("ADDRESS", "address"),
-    Column("PF", "pf", rank=1),
-    Column("VF", "index", rank=2),
-    Column("STATE", "state"),
-    Column("DRIVER", "driver", rank=3),
-    Column("IFNAME", "ifname", rank=4),
-    Column("OWNER", "owner", shrink=True, shorten=cut_owner, least=24),
-    Column("MAC", "mac", rank=5),
-    Column("VLAN", "vlan", rank=6),
-)
 _FRESH_SECONDS = 10.0
 _EVENTS_KEPT = 64
 # Lines beside rows and events: counts, empty, titles, how many more; empty, title of the events.
@@ -67,7 +55,7 @@ def frame(
     room = max(height - _FURNITURE - max(len(shown_events), 1), 1)
     shown = _chosen(vfs, fresh, room)
     lines = [cut(_heading(functions, vfs, now, width), width, screen), cut(notice, width, screen)]
-    lines += table([_row(f, fresh) for f in shown], COLUMNS, screen).splitlines()
+    lines += table([_row(f, fresh) for f in shown], LIVE_COLUMNS, screen).splitlines()
     hidden = len(vfs) - len(shown)
     lines.append(f"  and {hidden} more" if hidden else "")
     lines += ["", "LAST EVENTS"]
@@ -106,19 +94,15 @@ def _is_free(function: Function) -> bool:
 
 def _row(function: Function, fresh: AbstractSet[str]) -> dict[str, object]:
     info = function.info
-    settings = info.settings if info else None
-    mac = settings.mac if settings else None
     return {
+        **(vf_row(info) if info else {}),
         "mark": "*" if function.address in fresh else " ",
         "address": function.address,
         "pf": function.pf_ifname,
         "index": function.index,
-        "state": str(info.state) if info else None,
         "driver": function.driver,
         "ifname": function.netdevs,
         "owner": owner_text(function.owner) if function.owner else None,
-        "mac": None if mac == NO_MAC else mac,
-        "vlan": (settings.vlan or None) if settings else None,
     }
 
 

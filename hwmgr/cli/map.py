@@ -23,7 +23,8 @@ def vf_map(
     output: OutputOption = None,
 ) -> None:
     """Show the node at a glance: NUMA nodes, their PFs, a cell for each VF."""
-    from hwmgr.inventory import inventory, pf_inventory
+    from hwmgr.inventory import inventory
+    from hwmgr.pfinventory import pf_inventory
 
     session = session_of(context)
     node = session.node()

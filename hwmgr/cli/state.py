@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from hwmgr.cli import columns as cli_columns
 from hwmgr.cli import complete as cli_complete
 from hwmgr.cli import views as cli_views
 from hwmgr.cli.help import PlainCommand
@@ -23,7 +24,7 @@ def _state_list(context: typer.Context, output: OutputOption = None) -> None:
     session = session_of(context)
     with session.busy("reading state"):
         rows = [cli_views.state_view(e) for e in all_entries(session.node().state)]
-    session.show(rows, cli_views.STATE_COLUMNS, output)
+    session.show(rows, cli_columns.STATE_COLUMNS, output)
 
 
 @state_app.command(

@@ -11,7 +11,8 @@ from hwmgr.model import VFState, describe, is_vfio
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from hwmgr.inventory import PFInfo, VFInfo
+    from hwmgr.inventory import VFInfo
+    from hwmgr.pfinventory import PFInfo
 
 LETTERS = {
     VFState.ALLOCATED: "A",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from hwmgr.doctor.findings import Cure, Evidence, Finding, Severity
+from hwmgr.doctor.kept import is_kept, is_unclaimed_device
 from hwmgr.savedstate import Format
 
 if TYPE_CHECKING:
@@ -24,9 +25,9 @@ def check(facts: Facts) -> Iterator[Finding]:
             continue
         if entry.problem is not None:
             yield _unreadable(entry)
-        elif not facts.is_kept(entry):
+        elif not is_kept(facts, entry):
             yield _orphan(entry)
-        elif facts.is_unclaimed_device(entry) and facts.record_of(entry.address or "") is None:
+        elif is_unclaimed_device(facts, entry) and facts.record_of(entry.address or "") is None:
             yield _unclaimed(entry)
     for temporary in facts.state.temporaries:
         yield Finding(

@@ -6,6 +6,7 @@ import re
 from typing import TYPE_CHECKING
 
 from hwmgr.doctor.findings import Cure, Evidence, Finding, Severity
+from hwmgr.doctor.kept import idle_vfs
 from hwmgr.driver import BIFURCATED_DRIVERS
 from hwmgr.locate import is_marked
 from hwmgr.model import describe
@@ -30,7 +31,7 @@ _FEWEST_SIBLINGS = 3
 def check(facts: Facts) -> Iterator[Finding]:
     """Yield what is wrong with netdevs that are here, and with MACs wherever they are."""
     idle: dict[str, list[tuple[VFInfo, Netdev]]] = {}
-    for info in facts.idle():
+    for info in idle_vfs(facts):
         netdevs = facts.here.get(info.vf.address, ())
         if len(netdevs) == 1:
             idle.setdefault(info.vf.pf_address, []).append((info, netdevs[0]))
@@ -169,7 +170,7 @@ def _macs(facts: Facts) -> Iterator[Finding]:
             if netdev.master is None and netdev.mac:
                 of = users.setdefault(netdev.mac, {})
                 of.setdefault(info.vf.address, f"ip link show {netdev.name}")
-    known_idle: set[str] = {info.vf.address for info in facts.idle()}
+    known_idle: set[str] = {info.vf.address for info in idle_vfs(facts)}
     holders: dict[str, str] = {r.address: r.owner.container_id for _f, r in facts.records()}
     for mac, functions in users.items():
         # A pod makes a bond of its VFs: one MAC on purpose.
@@ -198,7 +199,7 @@ def _duplicates(mac: str, functions: dict[str, str], known_idle: set[str]) -> It
 
 
 def _mismatches(facts: Facts) -> Iterator[Finding]:
-    for info in facts.idle():
+    for info in idle_vfs(facts):
         netdevs = facts.here.get(info.vf.address, ())
         admin = info.settings.mac if info.settings is not None else None
         meant = (None, NO_MAC, info.given.settings.mac)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hwmgr.desired.state import NO_DRIVER
 from hwmgr.doctor.findings import Cure, Evidence, Finding, Severity
+from hwmgr.doctor.kept import idle_vfs
 from hwmgr.locate import is_marked, marked_name, marked_owner
 from hwmgr.model import USERSPACE_DRIVERS, LinkState, VFSettings, VFState, VlanProto
 from hwmgr.vfstate import unusual
@@ -28,7 +29,7 @@ def check(facts: Facts) -> Iterator[Finding]:
     siblings: dict[str, list[VFInfo]] = {}
     for info in facts.vfs:
         siblings.setdefault(info.vf.pf_address, []).append(info)
-    for info in facts.idle():
+    for info in idle_vfs(facts):
         if info.vf.driver is None:
             yield _unbound(facts, info)
         else:

@@ -9,7 +9,7 @@ from hwmgr.doctor import facts_host, facts_spaces, facts_state
 from hwmgr.doctor.facts_applied import applied_files, eswitch_modes
 from hwmgr.errors import NetlinkError, NoSuchDevice
 from hwmgr.inventory import inventory
-from hwmgr.model import USERSPACE_DRIVERS, Kind, VFState
+from hwmgr.model import USERSPACE_DRIVERS, VFState
 from hwmgr.pci import device_path, find_pf, list_pfs
 from hwmgr.savedstate import Format
 from hwmgr.sight import Sight
@@ -20,13 +20,12 @@ if TYPE_CHECKING:
     from hwmgr.doctor.facts_applied import AppliedFile
     from hwmgr.doctor.facts_host import HugePages, Kubelet, Manager
     from hwmgr.doctor.facts_spaces import Space
-    from hwmgr.doctor.facts_state import Claim, RecordFile, StateFacts
+    from hwmgr.doctor.facts_state import RecordFile, StateFacts
     from hwmgr.holders import NamespaceKey
     from hwmgr.inventory import VFInfo
     from hwmgr.iommugroups import Member
     from hwmgr.model import PF, Netdev, Record
     from hwmgr.node import Node
-    from hwmgr.savedstate import SavedEntry
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,51 +80,6 @@ class Facts:
         """Tell whether apply has a record of a PF that cannot be read: nothing is left over then
         for certain."""
         return any(f.record is None and f.address == pf_address for f in self.applied)
-
-    def idle(self) -> list[VFInfo]:
-        """Return the VFs that nobody has, as far as is known: of these alone things are put right.
-
-        A damaged record may be a living owner's, and so may another plugin's state file.
-        """
-        found = [i for i in self.unrecorded() if i.state is not VFState.FOREIGN]
-        addresses = {info.vf.address for info in found}
-        entries = (e for e in self.state.entries if e.address in addresses and e.container_id)
-        kept = {entry.address for entry in entries if self.is_kept(entry)}
-        return [info for info in found if info.vf.address not in kept]
-
-    def is_kept(self, entry: SavedEntry) -> bool:
-        """Tell whether somebody alive stands behind a state file, or might, as far as we can see.
-
-        sriov-cni before 2.7 makes no claims, and leaves ours: that somebody has the function is all
-        there is to see, and of a device without a netdev not even that.
-        """
-        address = entry.address or ""
-        claim = self._claim_for(entry)
-        if claim is not None and (claim.live or claim.unjudged):
-            return True
-        if any(i.vf.address == address and i.state is VFState.FOREIGN for i in self.vfs):
-            return True
-        if self.elsewhere(address) or self.is_unclaimed_device(entry):
-            return True
-        if not self.all_processes and (entry.netns_inode is not None or entry.mode is Kind.DPDK):
-            return True
-        if entry.netns_inode is not None and any(i == entry.netns_inode for _d, i in self.spaces):
-            return True
-        record = self.record_of(address)
-        return record is not None and record.owner.container_id == entry.container_id
-
-    def is_unclaimed_device(self, entry: SavedEntry) -> bool:
-        """Tell a state file that does not show whether its container lives."""
-        known = entry.netns_inode is not None or self._claim_for(entry) is not None
-        return entry.mode is Kind.DPDK and not known
-
-    def _claim_for(self, entry: SavedEntry) -> Claim | None:
-        """Return the claim of a state file's function, unless it is one of another's record."""
-        claim = self.state.claims.get(entry.address or "")
-        record = self.record_of(entry.address or "")
-        if claim is None or record is None or record.owner.container_id == entry.container_id:
-            return claim
-        return None if claim.path == record.owner.netns.path else claim
 
     def elsewhere(self, address: str) -> list[tuple[Space, Netdev]]:
         """Return where else a function's netdevs are."""

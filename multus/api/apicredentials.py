@@ -12,7 +12,7 @@ from multus.api.clusterapi import ApiForbiddenError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from multus.api.kubeconfig import Access
+    from multus.api.access import Access
 
 
 _UNAUTHORIZED = 401

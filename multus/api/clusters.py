@@ -15,6 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from multus.api import kubeconfig as kubeconfigs
+from multus.api.access import files_of
 from multus.api.apiworkers import Workers
 from multus.api.cachedcluster import CachedCluster, Caches, Reads
 from multus.api.cluster import ApiLimits
@@ -200,14 +201,10 @@ class Clusters:
         return server
 
     def _open(self, kubeconfig: str) -> tuple[Identity, WatchedServer] | None:
-        if kubeconfig:
-            access = kubeconfigs.read(kubeconfig)
-        else:
-            inside = kubeconfigs.of_pod(self._env, self._service_account)
-            if inside is None:
-                return None
-            access = inside
-        files = kubeconfigs.files(access)
+        access = kubeconfigs.find(kubeconfig, self._env, self._service_account)
+        if access is None:
+            return None
+        files = files_of(access)
         # Before they are read: a change in between is seen at the next call.
         identity = _identity(files)
         reopen = partial(self._connect, kubeconfig)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from hwmgr.run import Runner
-    from multus.api.kubeconfig import Access, Program
+    from multus.api.access import Access, Program
 
 _KIND = "ExecCredential"
 _BY_HAND = "run it by hand to see why"

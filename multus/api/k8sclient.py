@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from typing import Literal
 
+    from multus.api.access import Access
     from multus.api.clusterapi import Stream, WatchApi
-    from multus.api.kubeconfig import Access
     from multus.jsonfields import Json
 
 CREDENTIALS_SECONDS = 10.0
@@ -58,13 +58,9 @@ def connect(
     requests run in ``workers``, by default in some of its own that end with it. Raises
     KubeconfigError.
     """
-    if kubeconfig:
-        access = kubeconfigs.read(kubeconfig)
-    else:
-        inside = kubeconfigs.of_pod(env, service_account)
-        if inside is None:
-            return None
-        access = inside
+    access = kubeconfigs.find(kubeconfig, env, service_account)
+    if access is None:
+        return None
     if access.program is not None:
         from hwmgr.run import KernelRunner
         from multus.api.credentialsprogram import ask

@@ -1,16 +1,15 @@
-"""Where the API server is and what proves who we are: a kubeconfig file, or a pod's own account.
+"""What a kubeconfig file says: where the API server is and what proves who we are.
 
-https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/ and, inside a cluster, the variables
-and the folder that every pod has. No message has anything from the file's values in it: they are
-secrets, and a value at a wrong place is one too.
+https://kubernetes.io/docs/reference/config-api/kubeconfig.v1/. No message has anything from the
+file's values in it: they are secrets, and a value at a wrong place is one too.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from multus.api.access import Access, Program, of_pod
 from multus.api.clusterapi import KubeconfigError
 from multus.jsonfields import FieldError, Fields
 
@@ -29,44 +28,12 @@ _TOLD_OF_CLUSTER = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Program:
-    """A program that gives credentials (``exec``), see multus.api.credentialsprogram.
+def find(kubeconfig: str, env: Mapping[str, str], service_account: str) -> Access | None:
+    """Return what a kubeconfig file says, else what the pod that we run in has; None without both.
 
-    ``cluster`` is what it is told of the cluster beside the authority's certificate, None where it
-    does not want to know.
+    ``service_account`` is the folder where a pod's account is mounted. Raises KubeconfigError.
     """
-
-    command: str
-    arguments: tuple[str, ...]
-    env: tuple[tuple[str, str], ...] = field(repr=False)
-    api_version: str = ""
-    cluster: Json | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Access:
-    """One API server and our credentials there.
-
-    Certificates and keys are the content (bytes) or the path of a file (str), PEM. ``program``
-    gives the credentials, or (``provider``) what the client library knows how to ask. They are no
-    good any more after ``expires`` (seconds since the epoch).
-    """
-
-    server: str
-    authority: str | bytes | None = None
-    certificate: str | bytes | None = None
-    key: str | bytes | None = field(default=None, repr=False)
-    token: str | None = field(default=None, repr=False)
-    token_file: str | None = None
-    login: tuple[str, str] | None = field(default=None, repr=False)
-    verify: bool = True
-    server_name: str | None = None
-    proxy: str | None = field(default=None, repr=False)
-    kubeconfig: str | None = None
-    program: Program | None = None
-    provider: bool = False
-    expires: float | None = None
+    return read(kubeconfig) if kubeconfig else of_pod(env, service_account)
 
 
 def read(path: str) -> Access:
@@ -80,35 +47,6 @@ def read(path: str) -> Access:
     name = context.text("user")
     user = whole.named("users", "user", name) if name else _Section({}, path, "no user")
     return _access(path, cluster, user)
-
-
-def of_pod(env: Mapping[str, str], folder: str) -> Access | None:
-    """Return the access that a pod has by its service account, None outside a cluster.
-
-    ``folder`` is where the account is mounted. Raises KubeconfigError.
-    """
-    host, port = env.get("KUBERNETES_SERVICE_HOST"), env.get("KUBERNETES_SERVICE_PORT")
-    if not host or not port:
-        return None
-    token_file, authority = os.path.join(folder, "token"), os.path.join(folder, "ca.crt")
-    if not os.access(token_file, os.R_OK):
-        raise KubeconfigError(
-            token_file, "cannot be read; mount the service account's token, or set kubeconfig"
-        )
-    return Access(
-        server=f"https://[{host}]:{port}" if ":" in host else f"https://{host}:{port}",
-        authority=authority if os.path.exists(authority) else None,
-        token_file=token_file,
-    )
-
-
-def files(access: Access) -> tuple[str, ...]:
-    """Return the files that it was read from and those that are read once, when it is used.
-
-    Token files are none of them: they are read for every request.
-    """
-    named = (access.kubeconfig, access.authority, access.certificate, access.key)
-    return tuple(path for path in named if isinstance(path, str))
 
 
 class _Section:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import gc
 import os
@@ -26,6 +25,7 @@ from multus.daemon.dispatch import Dispatcher
 from multus.daemon.life import Daemon
 from multus.daemon.listener import Listener, SocketError, only_root
 from multus.daemon.metrics import Metrics
+from multus.daemon.options import parse, version
 from multus.daemon.service import Service
 from multus.daemon.systemd import ActivationError, Notifier, listen_sockets
 from multus.daemon.vfgauge import VFGauge
@@ -33,6 +33,7 @@ from multus.daemon.wiring import Workshop
 from multus.logs import node_sink
 
 if TYPE_CHECKING:
+    import argparse
     from collections.abc import Callable, Mapping, Sequence
 
     from hwmgr.node import Node
@@ -41,16 +42,6 @@ if TYPE_CHECKING:
     from multus.api.objectcache import CacheFacts
     from multus.daemon.metrics import Labels
 
-_WHAT = """Answers the CNI calls that multus and sriov in the plugins' folder hand over.
-
-It stays in the foreground and says what it does in its log: log.target in /etc/hwmgr/config.yaml,
-syslog where that says nothing. SIGTERM ends it when the calls at work are done."""
-_MORE = """Examples:
-  multus-daemon --unit service > /etc/systemd/system/multus-daemon.service
-  multus-daemon --socket /tmp/try/multus.sock
-
-Exit status: 0 told to end and all calls done, 1 ended otherwise, 2 wrong settings."""
-_SOCKET = nodeconfig.DaemonConfig().socket
 _READINESS_SECONDS = 45.0
 _POLL_SECONDS = 0.25
 _USUAL_SOCKET = "multus.sock"
@@ -66,9 +57,9 @@ _DESCRIPTORS = 65536
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run until told to end; returns the exit status: 0, 1 for a failure, 2 for wrong settings."""
-    options = _options(sys.argv[1:] if argv is None else argv)
+    options = parse(sys.argv[1:] if argv is None else argv)
     if options.version:
-        print(f"multus-daemon {_version()}")
+        print(f"multus-daemon {version()}")
         return 0
     env = dict(os.environ)
     try:
@@ -164,31 +155,6 @@ def _show_caches(metrics: Metrics, clusters: Clusters) -> None:
     metrics.gauge("multus_reads", "Objects read.", counts, ("kind", "source"))
 
 
-def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="multus-daemon",
-        description=_WHAT,
-        epilog=_MORE,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument(
-        "--config",
-        "-config",
-        metavar="FILE",
-        help=f"keys that lie over every call's configuration (default: {daemonconf.DEFAULT_PATH})",
-    )
-    parser.add_argument(
-        "--socket",
-        metavar="PATH",
-        help=f"where to listen (default: daemon.socket of the node's file, {_SOCKET})",
-    )
-    parser.add_argument(
-        "--unit", choices=units.KINDS, help="print the unit for systemd with these settings and end"
-    )
-    parser.add_argument("--version", action="store_true", help="print the version and end")
-    return parser.parse_args(argv)
-
-
 def _print_unit(text: str) -> int:
     try:
         print(text, end="", flush=True)
@@ -209,15 +175,6 @@ def _unit(options: argparse.Namespace, socket: str, config: NodeConfig) -> str:
         socket=socket,
         drain_seconds=config.daemon.drain_seconds,
     )
-
-
-def _version() -> str:
-    from importlib.metadata import PackageNotFoundError, version
-
-    try:
-        return version("hwmgr")
-    except PackageNotFoundError:
-        return "(not installed)"
 
 
 def _socket_path(option: str | None, file: DaemonFile, config: NodeConfig) -> str:

@@ -12,9 +12,10 @@ from hwmgr.cli.output import Screen
 from hwmgr.devicefiles import device_files
 from hwmgr.driver import check_bindable
 from hwmgr.errors import BindError
-from hwmgr.inventory import inventory, pf_inventory
+from hwmgr.inventory import inventory
 from hwmgr.iommugroups import not_viable
 from hwmgr.pci import device_path
+from hwmgr.pfinventory import pf_inventory
 from hwmgr.sysfs import Sysfs
 
 if TYPE_CHECKING:

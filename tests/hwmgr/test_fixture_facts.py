@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hwmgr.devicefiles import device_files
-from hwmgr.inventory import inventory, pf_inventory
+from hwmgr.inventory import inventory
+from hwmgr.pfinventory import pf_inventory
 from hwmgr.rdma import rdma_devices, verbs_files
 from hwmgr.representor import representor
 from tests.hwmgr.plainreader import Plain

@@ -13,8 +13,9 @@ import pytest
 from hwmgr.devicefiles import device_files
 from hwmgr.driver import check_bindable
 from hwmgr.errors import BindError, NoSuchDevice
-from hwmgr.inventory import inventory, pf_inventory
+from hwmgr.inventory import inventory
 from hwmgr.pci import find_pf, find_vf
+from hwmgr.pfinventory import pf_inventory
 from hwmgr.rdma import rdma_devices, verbs_files
 from hwmgr.representor import representor
 from scripts.benchrig.sysfstree import Size, write_tree
@@ -24,8 +25,9 @@ from tests.fakes.nodes import node_on
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from hwmgr.inventory import PFInfo, VFInfo
+    from hwmgr.inventory import VFInfo
     from hwmgr.node import Node
+    from hwmgr.pfinventory import PFInfo
 
 ROOT = Path(__file__).parents[2] / "sysfs_fixtures"
 NAMES = sorted(path.name for path in ROOT.iterdir() if path.is_dir())

@@ -13,10 +13,11 @@ from hwmgr.devlink import NoDevlink
 from hwmgr.driver import bind, unbind
 from hwmgr.errors import NetlinkError
 from hwmgr.inuse import OpenFiles, routed_netdevs
-from hwmgr.inventory import inventory, look_at, pf_inventory
+from hwmgr.inventory import inventory, look_at
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, DpdkRequest, Kind, PciAddress, VFSettings, VFState
 from hwmgr.pci import find_vf
+from hwmgr.pfinventory import pf_inventory
 from tests.fakes.devlink import FakeDevlink
 from tests.fakes.machine import Machine, build, replace_node
 from tests.fakes.tree import Nic, Shown

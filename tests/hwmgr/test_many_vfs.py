@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hwmgr.inventory import inventory, pf_inventory
+from hwmgr.inventory import inventory
 from hwmgr.model import VFState
 from hwmgr.pci import list_pfs
+from hwmgr.pfinventory import pf_inventory
 from scripts.benchrig.sysfstree import Size, main, write_tree
 from scripts.benchrig.walk import walk
 from tests.fakes.nodes import node_on

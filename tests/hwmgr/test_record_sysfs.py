@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from hwmgr.inventory import inventory, pf_inventory
+from hwmgr.inventory import inventory
+from hwmgr.pfinventory import pf_inventory
 from hwmgr.rdma import rdma_devices
 from hwmgr.representor import representor
 from scripts.benchrig.sysfstree import Size, write_tree

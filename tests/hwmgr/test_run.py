@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from hwmgr.errors import RunError, RunTimeout
-from hwmgr.run import LONGEST_OUTPUT, Completed, KernelRunner
+from hwmgr.pipes import LONGEST_OUTPUT
+from hwmgr.run import Completed, KernelRunner
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

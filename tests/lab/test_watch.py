@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hwmgr import driver
-from hwmgr.inventory import pf_inventory
+from hwmgr.pfinventory import pf_inventory
 from hwmgr.sysfs import Sysfs
 from hwmgr.udev import KernelUdev
 from hwmgr.watch.deviceevents import EventKind, Source

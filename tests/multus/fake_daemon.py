@@ -7,7 +7,8 @@ import socket
 import threading
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, cast
+from functools import wraps
+from typing import TYPE_CHECKING, Any, ParamSpec, cast
 
 from hwmgr.frames import Answer, Call, decode_answer, encode_call
 from multus.clock import SystemClock
@@ -19,11 +20,27 @@ from multus.daemon.metrics import Metrics
 from multus.daemon.service import Service
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Awaitable, Callable
 
     from multus.daemon.wiring import Caller
 
 SECONDS = 10.0
+_WHOLE_TEST_SECONDS = 30.0
+_P = ParamSpec("_P")
+
+
+def in_loop(test: Callable[_P, Awaitable[None]]) -> Callable[_P, None]:
+    """Run a test in an event loop of its own, which ends also when the test hangs."""
+
+    @wraps(test)
+    def run(*arguments: _P.args, **named: _P.kwargs) -> None:
+        async def limited() -> None:
+            async with asyncio.timeout(_WHOLE_TEST_SECONDS):
+                await test(*arguments, **named)
+
+        asyncio.run(limited())
+
+    return run
 
 
 class FakeWorkshop:
@@ -49,8 +66,8 @@ class FakeWorkshop:
         if take_back:
             assert verb == "DEL"
             verb = "undo"
-        self.began.append(f"{verb} {container}")
         self.callers.append(caller)
+        self.began.append(f"{verb} {container}")
         if self.error is not None:
             raise self.error
         event = self.held.get(container)
@@ -81,7 +98,7 @@ class Front:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_STREAM)
         theirs.setblocking(False)
         loop = asyncio.get_running_loop()
-        await loop.connect_accepted_socket(
+        _, connection = await loop.connect_accepted_socket(
             lambda: Connection(
                 lambda _sock: "",
                 self.take or self.desk.take,
@@ -91,7 +108,7 @@ class Front:
             ),
             ours,
         )
-        return Client(theirs)
+        return Client(theirs, connection)
 
     async def call(self, verb: str, container: str = "c1", **env: str) -> Client:
         """Send a framed call."""
@@ -99,6 +116,13 @@ class Front:
         whole = {"CNI_COMMAND": verb, "CNI_CONTAINERID": container, "CNI_IFNAME": "eth0", **env}
         await client.send(encode_call(Call("multus", whole, b"{}")))
         return client
+
+    async def at_work(self, verb: str, container: str = "c1") -> AtWork:
+        """Send a call, and come back when it has begun; it goes on when it is let go."""
+        self.workshop.hold(container)
+        client = await self.call(verb, container)
+        await self.until(f"{verb} {container}")
+        return AtWork(self, client, f"{verb} {container}")
 
     async def until(self, what: str, times: int = 1) -> None:
         """Wait until a call has begun."""
@@ -114,8 +138,9 @@ class Front:
 class Client:
     """The other end of a connection."""
 
-    def __init__(self, sock: socket.socket) -> None:
+    def __init__(self, sock: socket.socket, connection: Connection) -> None:
         self.sock = sock
+        self.connection = connection
 
     async def send(self, data: bytes) -> None:
         await asyncio.get_running_loop().sock_sendall(self.sock, data)
@@ -134,6 +159,25 @@ class Client:
 
     def close(self) -> None:
         self.sock.close()
+
+
+class AtWork(Client):
+    """The client of a call that a worker has."""
+
+    def __init__(self, f: Front, client: Client, what: str) -> None:
+        super().__init__(client.sock, client.connection)
+        self._front = f
+        self.caller = f.workshop.callers[f.workshop.began.index(what)]
+        self._held = f.workshop.held[what.split()[1]]
+
+    def let_go(self) -> None:
+        """Let the call end."""
+        self._held.set()
+
+    async def leave(self) -> None:
+        """Go away without the answer, and wait until the call can know."""
+        self.close()
+        await self._front.true(self.caller.gone)
 
 
 @asynccontextmanager

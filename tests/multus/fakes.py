@@ -36,6 +36,10 @@ if TYPE_CHECKING:
     from multus.jsonfields import Json
     from multus.pods import Pod
 
+# Networks with a plugin each.
+A = {"name": "neta", "type": "plugA", "cniVersion": "1.0.0"}
+B = {"name": "netb", "type": "plugB", "cniVersion": "1.0.0"}
+C = {"name": "netc", "type": "plugC", "cniVersion": "1.0.0"}
 OWN = NetnsIdentity(OWN_NAMESPACE, 4, 1)
 
 

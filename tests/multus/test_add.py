@@ -10,26 +10,10 @@ import pytest
 from hwmgr.errors import RunError, RunTimeout
 from hwmgr.run import Completed
 from multus.clock import Limits
-from tests.multus.fakes import FakeRunner, RecordingPlugin, World, failure
+from tests.multus.fakes import A, B, C, FakeRunner, RecordingPlugin, World, failure
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-A = {"name": "neta", "type": "plugA", "cniVersion": "1.0.0"}
-B = {"name": "netb", "type": "plugB", "cniVersion": "1.0.0"}
-C = {"name": "netc", "type": "plugC", "cniVersion": "1.0.0"}
-
-
-@pytest.fixture
-def runner() -> FakeRunner:
-    return FakeRunner()
-
-
-@pytest.fixture
-def world(tmp_path: Path, runner: FakeRunner) -> World:
-    made = World(tmp_path, runner=runner)
-    made.plugin("plugA", "plugB", "plugC")
-    return made
 
 
 def conf(*delegates: dict[str, Any], **more: Any) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
@@ -12,26 +12,9 @@ from hwmgr.run import Completed
 from hwmgr.store import StateDir
 from multus.delegates import load_delegate
 from multus.savedstate import SavedState
-from tests.multus.fakes import FakeRunner, RecordingPlugin, World, failure
+from tests.multus.fakes import A, B, FakeRunner, RecordingPlugin, World, failure
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
-A = {"name": "neta", "type": "plugA", "cniVersion": "1.0.0"}
-B = {"name": "netb", "type": "plugB", "cniVersion": "1.0.0"}
 CONF = {"cniVersion": "1.0.0", "delegates": [A, B]}
-
-
-@pytest.fixture
-def runner() -> FakeRunner:
-    return FakeRunner()
-
-
-@pytest.fixture
-def world(tmp_path: Path, runner: FakeRunner) -> World:
-    made = World(tmp_path, runner=runner)
-    made.plugin("plugA", "plugB", "plugC")
-    return made
 
 
 @pytest.fixture

@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pytest
 
 from tests.multus.fakes import FakeRunner, RecordingPlugin, World, failure
 
-if TYPE_CHECKING:
-    from pathlib import Path
-
 A = {"name": "neta", "type": "plugA", "cniVersion": "1.1.0"}
 B = {"name": "netb", "type": "plugB", "cniVersion": "1.1.0"}
 CONF = {"cniVersion": "1.1.0", "delegates": [A, B]}
 VALID = "cni.dev/valid-attachments"
-
-
-@pytest.fixture
-def runner() -> FakeRunner:
-    return FakeRunner()
-
-
-@pytest.fixture
-def world(tmp_path: Path, runner: FakeRunner) -> World:
-    made = World(tmp_path, runner=runner)
-    made.plugin("plugA", "plugB")
-    return made
 
 
 def attach(world: World, runner: FakeRunner, *containers: str, conf: Any = None) -> None:

@@ -32,11 +32,6 @@ PLUG_B = json.dumps({"cniVersion": "1.0.0", "type": "plugB"})
 
 
 @pytest.fixture
-def runner() -> FakeRunner:
-    return FakeRunner()
-
-
-@pytest.fixture
 def api() -> FakeApi:
     api = FakeApi()
     api.put_pod({NETWORKS: "net1"})

@@ -11,27 +11,13 @@ import pytest
 from hwmgr.locks import Locks
 from hwmgr.store import StateDir
 from tests.fakes.left import leave
-from tests.multus.fakes import FakeRunner, RecordingPlugin, World, failure
+from tests.multus.fakes import A, B, FakeRunner, RecordingPlugin, World, failure
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-A = {"name": "neta", "type": "plugA", "cniVersion": "1.0.0"}
-B = {"name": "netb", "type": "plugB", "cniVersion": "1.0.0"}
 CONF: dict[str, Any] = {"cniVersion": "1.1.0", "delegates": [A]}
 MUCH_LATER = 1e9
-
-
-@pytest.fixture
-def runner() -> FakeRunner:
-    return FakeRunner()
-
-
-@pytest.fixture
-def world(tmp_path: Path, runner: FakeRunner) -> World:
-    made = World(tmp_path, runner=runner)
-    made.plugin("plugA", "plugB")
-    return made
 
 
 def left(world: World, container_id: str = "c1", **more: Any) -> Path:

@@ -18,7 +18,7 @@ from multus.daemon.wiring import Caller, Workshop
 from tests.fakes.left import leave
 from tests.fakes.machine import build
 from tests.fakes.tree import Nic
-from tests.multus.fakes import FakeRunner, World, failure
+from tests.multus.fakes import A, B, FakeRunner, World, failure
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,21 +26,7 @@ if TYPE_CHECKING:
 
     from tests.fakes.machine import Machine
 
-A = {"name": "neta", "type": "plugA", "cniVersion": "1.0.0"}
-B = {"name": "netb", "type": "plugB", "cniVersion": "1.0.0"}
 CONF = {"cniVersion": "1.0.0", "delegates": [A, B]}
-
-
-@pytest.fixture
-def runner() -> FakeRunner:
-    return FakeRunner()
-
-
-@pytest.fixture
-def world(tmp_path: Path, runner: FakeRunner) -> World:
-    made = World(tmp_path, runner=runner)
-    made.plugin("plugA", "plugB")
-    return made
 
 
 def call(world: World, command: str, call_id: str = "", *, take_back: bool = False) -> int:
@@ -52,30 +38,33 @@ def taken_back(world: World, call_id: str) -> int:
     return call(world, "DEL", call_id, take_back=True)
 
 
-def test_its_own_is_taken_back(world: World, runner: FakeRunner) -> None:
+@pytest.fixture
+def attached(world: World, runner: FakeRunner) -> World:
     assert call(world, "ADD", "first") == 0
     runner.ran.clear()
-    assert taken_back(world, "first") == 0
+    return world
+
+
+def test_its_own_is_taken_back(attached: World, runner: FakeRunner) -> None:
+    assert taken_back(attached, "first") == 0
     assert runner.whats() == ["DEL plugB net1", "DEL plugA eth0"]
-    assert world.files() == []
+    assert attached.files() == []
 
 
 @pytest.mark.parametrize("later", ["second", ""])
-def test_what_was_attached_since_is_spared(world: World, runner: FakeRunner, later: str) -> None:
-    assert call(world, "ADD", "first") == 0
-    assert call(world, "DEL") == 0
-    assert call(world, "ADD", later) == 0
+def test_what_was_attached_since_is_spared(attached: World, runner: FakeRunner, later: str) -> None:
+    assert call(attached, "DEL") == 0
+    assert call(attached, "ADD", later) == 0
     runner.ran.clear()
-    assert taken_back(world, "first") == 0
+    assert taken_back(attached, "first") == 0
     assert runner.whats() == []
-    assert call(world, "CHECK") == 0
+    assert call(attached, "CHECK") == 0
 
 
-def test_nothing_is_left_of_what_was_deleted_since(world: World, runner: FakeRunner) -> None:
-    assert call(world, "ADD", "first") == 0
-    assert call(world, "DEL") == 0
+def test_nothing_is_left_of_what_was_deleted_since(attached: World, runner: FakeRunner) -> None:
+    assert call(attached, "DEL") == 0
     runner.ran.clear()
-    assert taken_back(world, "first") == 0
+    assert taken_back(attached, "first") == 0
     assert runner.whats() == []
 
 
@@ -86,42 +75,37 @@ def test_what_has_no_id_is_nobodys_to_take_back(world: World, runner: FakeRunner
     assert runner.whats() == []
 
 
-def test_what_a_del_could_not_finish_is_taken_back(world: World, runner: FakeRunner) -> None:
-    assert call(world, "ADD", "first") == 0
+def test_what_a_del_could_not_finish_is_taken_back(attached: World, runner: FakeRunner) -> None:
     runner.answers["DEL plugA"] = failure(100)
-    assert call(world, "DEL") == 1
+    assert call(attached, "DEL") == 1
     runner.answers.clear()
     runner.ran.clear()
-    assert taken_back(world, "first") == 0
+    assert taken_back(attached, "first") == 0
     assert runner.whats() == ["DEL plugA eth0"]
-    assert world.files() == []
+    assert attached.files() == []
 
 
-def test_what_an_undo_could_not_finish_is_left_to_del(world: World, runner: FakeRunner) -> None:
-    assert call(world, "ADD", "first") == 0
+def test_what_an_undo_could_not_finish_is_left_to_del(attached: World, runner: FakeRunner) -> None:
     runner.answers["DEL plugB"] = RunTimeout("plugB", 1.0)
-    assert taken_back(world, "first") == 1
+    assert taken_back(attached, "first") == 1
     runner.answers.clear()
-    assert call(world, "DEL") == 0
-    assert world.files() == []
+    assert call(attached, "DEL") == 0
+    assert attached.files() == []
 
 
-def test_a_torn_record_tells_nobody_whose_it_is(world: World, runner: FakeRunner) -> None:
-    assert call(world, "ADD", "first") == 0
-    (record,) = (world.state_dir / "journal" / "containers").iterdir()
+def test_a_torn_record_tells_nobody_whose_it_is(attached: World, runner: FakeRunner) -> None:
+    (record,) = (attached.state_dir / "journal" / "containers").iterdir()
     record.write_text("{")
-    runner.ran.clear()
-    assert taken_back(world, "first") == 1
+    assert taken_back(attached, "first") == 1
     assert runner.whats() == []
-    assert call(world, "DEL") == 0
+    assert call(attached, "DEL") == 0
     assert runner.whats() == ["DEL plugB net1", "DEL plugA eth0"]
 
 
-def test_a_del_that_was_left_for_it_goes_with_it(world: World) -> None:
-    assert call(world, "ADD", "first") == 0
+def test_a_del_that_was_left_for_it_goes_with_it(attached: World) -> None:
     about = {"CNI_COMMAND": "DEL", "CNI_CONTAINERID": "c1", "CNI_IFNAME": "eth0"}
-    file = leave(world.state_dir, about, CONF)
-    assert taken_back(world, "first") == 0
+    file = leave(attached.state_dir, about, CONF)
+    assert taken_back(attached, "first") == 0
     assert not file.exists()
 
 

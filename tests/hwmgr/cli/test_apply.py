@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from hwmgr.cli import applyviews as cli_applyviews
+from hwmgr.cli import columns as cli_columns
 from hwmgr.cli.app import main
 from hwmgr.cli.output import Output, Screen, render
 from hwmgr.cli.session import Session
@@ -134,7 +135,7 @@ def test_a_plan_fits_the_terminal(cli: Cli, width: int) -> None:
     desired = load(cli.file("numVfs: 4, vfs: [{range: '1', mac: stable}]"), roots_alone=False)
     plan = make_plan(cli.machine.node, desired, Manner())
     rows = [cli_applyviews.change_row(c) for c in plan.changes]
-    text = render(rows, cli_applyviews.CHANGE_COLUMNS, Output.TABLE, Screen(width))
+    text = render(rows, cli_columns.CHANGE_COLUMNS, Output.TABLE, Screen(width))
     assert max(map(len, text.splitlines())) <= width
     assert "default/web" in text
     assert ("ADDRESS" in text) == (width > 80)

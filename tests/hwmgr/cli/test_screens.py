@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hwmgr.cli import columns as cli_columns
 from hwmgr.cli import views as cli_views
 from hwmgr.cli.output import Output, Screen, render, text_of
 from hwmgr.driver import bind
-from hwmgr.inventory import inventory, pf_inventory
+from hwmgr.inventory import inventory
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, Kind, PciAddress
+from hwmgr.pfinventory import pf_inventory
 from tests.fakes.machine import build
 from tests.fakes.nodes import node_on
 from tests.fakes.tree import Nic
@@ -59,7 +61,7 @@ def node(in_memory: Path) -> Iterator[Machine]:
 
 def vf_list(machine: Machine, width: int | None, output: Output = Output.TABLE) -> str:
     rows = [cli_views.vf_row(i) for i in inventory(machine.node)]
-    return render(rows, cli_views.VF_COLUMNS, output, Screen(width))
+    return render(rows, cli_columns.VF_COLUMNS, output, Screen(width))
 
 
 def test_vf_list_at_80(node: Machine) -> None:
@@ -114,7 +116,7 @@ def test_vf_list_piped_is_whole(node: Machine) -> None:
 def test_pf_list_at_80(node: Machine) -> None:
     rows = [cli_views.pf_row(i) for i in pf_inventory(node.node)]
     assert (
-        render(rows, cli_views.PF_COLUMNS, Output.TABLE, Screen(80))
+        render(rows, cli_columns.PF_COLUMNS, Output.TABLE, Screen(80))
         == """\
 ADDRESS        IFNAME        DRIVER  VFS  FREE  TOTAL  LINK  MODE    NUMA
 10000:10:00.0  enp16s0f0np0  i40e    3    1     64     up    legacy  0"""
@@ -129,7 +131,7 @@ def test_the_lists_of_every_node_are_aligned(name: str, form: Output, width: int
     node = node_on(FIXTURES / name)
     pfs = [cli_views.pf_row(i) for i in pf_inventory(node)]
     vfs = [cli_views.vf_row(i) for i in inventory(node)]
-    for rows, columns in ((pfs, cli_views.PF_COLUMNS), (vfs, cli_views.VF_COLUMNS)):
+    for rows, columns in ((pfs, cli_columns.PF_COLUMNS), (vfs, cli_columns.VF_COLUMNS)):
         head, *lines = render(rows, columns, form, Screen(width)).splitlines()
         assert len(lines) == len(rows)
         assert max(map(len, [head, *lines])) <= width

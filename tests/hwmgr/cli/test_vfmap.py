@@ -17,9 +17,10 @@ from hwmgr.cli.app import main
 from hwmgr.cli.output import Screen
 from hwmgr.cli.session import Session
 from hwmgr.cli.vfmap import Cell, MapNode, MapPF, VFMap
-from hwmgr.inventory import inventory, pf_inventory
+from hwmgr.inventory import inventory
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, Kind, PciAddress, VFState
+from hwmgr.pfinventory import pf_inventory
 from tests.fakes.machine import build
 from tests.fakes.tree import Nic
 
