@@ -188,9 +188,9 @@ def units(
     if form in (Output.JSON, Output.YAML):
         session.show([], [], form, data=[{"path": f.path, "text": f.text} for f in found])
     elif install:
-        session.stdout.write("".join(f"{root.rstrip('/')}{f.path}\n" for f in found))
+        session.print("".join(f"{root.rstrip('/')}{f.path}\n" for f in found))
     else:
-        session.stdout.write("\n".join(f"# --- {f.path}\n{f.text}" for f in found))
+        session.print("\n".join(f"# --- {f.path}\n{f.text}" for f in found))
 
 
 def _one_of(file: str | None, revert: bool) -> None:

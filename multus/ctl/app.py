@@ -81,11 +81,11 @@ def _manifests(
     objects = [obj for name, part in parts.items() if which in (name, "all") for obj in part]
     if (output or session.output) is Output.JSON:
         whole = {"apiVersion": "v1", "kind": "List", "items": objects}
-        session.stdout.write(to_json(whole) + "\n")
+        session.print(to_json(whole) + "\n")
         return
     from hwmgr.cli.output import to_yaml
 
-    session.stdout.write("---\n".join(to_yaml(obj) + "\n" for obj in objects))
+    session.print("---\n".join(to_yaml(obj) + "\n" for obj in objects))
 
 
 def _print_version(value: bool) -> None:
