@@ -85,7 +85,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     log = _log(config, file)
     if file.waits and not _default_network_is_ready(file.readiness_file):
-        log.problem(f"ending: the default network is not ready: no {file.readiness_file}")
+        log.problem(
+            f"ending: the default network is not ready: after {_READINESS_SECONDS:.0f} s"
+            f" {file.readiness_file} (readinessindicatorfile) is still not there"
+        )
         listener.hide()
         return 1
     netlink = KernelNetlink(warm=True)
