@@ -41,6 +41,8 @@ _GROUP_EXAMPLES = """Examples:
   hwmgr doctor          (says what is wrong, and why)
   hwmgr repair          (prints its plan)
   hwmgr repair --yes    (carries it out)
+
+Exit status: 0 done, 1 it failed or found something, 2 wrong usage.
 """
 _DOCTOR_NOTES = """Exit status 1: an error or a warning was found.
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import sys
 from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, TextIO
 
+from hwmgr.cli import shells
 from hwmgr.cli.output import Column, Output, Screen, details, render
 from hwmgr.cli.streams import OutputError, discard, writing
 from hwmgr.errors import HwmgrError, reason_of
@@ -103,7 +105,8 @@ def run_command(app: typer.Typer, words: list[str], terminal: Terminal) -> int:
     """
     import typer
 
-    command = typer.main.get_command(app)
+    with shells.taken_by_name(words, os.environ):
+        command = typer.main.get_command(app)
 
     def run() -> int:
         try:

@@ -29,6 +29,8 @@ _EXAMPLES = """Examples:
   multusctl attachments show default/web
   multusctl manifests crds | kubectl apply -f -
   multusctl install
+
+Exit status: 0 done, 1 it failed or found something, 2 wrong usage.
 """
 
 app = typer.Typer(
@@ -41,7 +43,7 @@ app.add_typer(attachments_app, name="attachments")
 app.command(
     "explain",
     short_help="Say which networks a pod would get.",
-    epilog="Example: multusctl explain --pod pod.yaml --net-attach-defs nets.yaml -o json",
+    epilog="Example: multusctl explain --pod pod.yaml --net-attach-defs nets.yaml",
 )(explain_command)
 app.command(
     "install",
