@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from importlib.resources import files
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 _UNITS = "/etc/systemd/system"
 _PLACES = {
@@ -18,6 +23,12 @@ NEXT = (
     "systemctl enable hwmgr-apply.service",
 )
 """What makes them count."""
+# Where the other settings are; the units name their own files.
+_VARIABLES = ("HWMGR_CONFIG", "HWMGR_STATE_DIR")
+
+
+class UnitError(ValueError):
+    """A path that systemd would read otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,17 +39,47 @@ class SystemFile:
     text: str
 
 
-def system_files(program: str) -> list[SystemFile]:
+def system_files(
+    program: str, state_dir: str, environment: Mapping[str, str] | None = None
+) -> list[SystemFile]:
     """Return the files; ``program`` is the absolute path of hwmgr that the units start.
 
-    Raises ValueError for a path that systemd would read otherwise.
+    ``environment`` is what settings() returned for those who install. Raises UnitError for a path
+    that systemd would read otherwise.
     """
-    if not program.startswith("/") or any(c.isspace() or c in "%\"'\\$;@" for c in program):
-        raise ValueError(f"{program!r} cannot stand in a unit")
+    _check(program)
+    _check(state_dir)
+    given = environment or {}
+    folders = [state_dir, "/etc/hwmgr"]
+    folders += [os.path.dirname(path) for name, path in given.items() if name == "HWMGR_CONFIG"]
     folder = files("hwmgr") / "system"
     return [
         SystemFile(
-            f"{place}/{name}", (folder / name).read_text("utf-8").replace("@HWMGR@", program)
+            f"{place}/{name}",
+            (folder / name)
+            .read_text("utf-8")
+            .replace("@HWMGR@", program)
+            .replace("@FOLDERS@", " ".join(folders))
+            .replace("@ENVIRONMENT@\n", environment_lines(given)),
         )
         for name, place in _PLACES.items()
     ]
+
+
+def settings(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return those of the variables that a unit must have, to use the same files as we do now."""
+    return {
+        name: os.path.abspath(environment[name]) for name in _VARIABLES if environment.get(name)
+    }
+
+
+def environment_lines(given: Mapping[str, str]) -> str:
+    """Return a unit's lines that set the variables. Raises UnitError as system_files() does."""
+    for path in given.values():
+        _check(path)
+    return "".join(f"Environment={name}={path}\n" for name, path in given.items())
+
+
+def _check(path: str) -> None:
+    if not path.startswith("/") or any(c.isspace() or c in "%\"'\\$;@" for c in path):
+        raise UnitError(f"{path!r} cannot stand in a unit")

@@ -137,23 +137,46 @@ def _network(
         kind = ",".join(delegate.plugin_list().types())
     except FieldError:
         kind = delegate.conf_type
+    result = _modern(None if cached is None else cached.result)
     return {
         "name": delegate.name,
         "ifname": ifname,
+        "podIfname": _pod_ifname(delegate, ifname, result),
         "type": kind,
-        "ips": [] if cached is None else _ips(cached.result),
+        "ips": [str(item.get("address", "")) for item in _objects(result, "ips")],
         "deviceID": delegate.device_id or None,
         "state": "added" if state is None else state.value,
     }
 
 
-def _ips(result: Json | None) -> list[str]:
-    if result is None:
+def _pod_ifname(delegate: Delegate, ifname: str, result: Json) -> str:
+    """Return the interface's name in the pod: a plugin may choose another than it was asked for."""
+    interfaces = [item for item in _objects(result, "interfaces") if item.get("sandbox")]
+    names = [str(item.get("name", "")) for item in interfaces]
+    if names:
+        return ifname if ifname in names else names[0]
+    # Results of CNI 0.2.0 name no interfaces.
+    try:
+        plugins = [Fields(plugin, "a plugin") for plugin in delegate.plugin_list().plugins]
+        chosen = [p.text("if0name") for p in plugins if p.text("type") == "sriov"]
+    except FieldError:
+        return ifname
+    return next(filter(None, chosen), ifname)
+
+
+def _objects(result: Json, key: str) -> list[Json]:
+    try:
+        return Fields(result, "the saved result").objects(key) or []
+    except FieldError:
         return []
+
+
+def _modern(result: Json | None) -> Json:
+    """Return a result in the form of CNI 1.0.0, an empty one where it is none."""
+    if result is None:
+        return {}
     try:
         own = Fields(result, "the saved result").text("cniVersion")
-        modern = parse_result(result, own).convert("1.0.0").data
-        items = Fields(modern, "the saved result").objects("ips") or []
+        return parse_result(result, own).convert("1.0.0").data
     except (FieldError, ResultError):
-        return []
-    return [str(item.get("address", "")) for item in items]
+        return {}

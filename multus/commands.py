@@ -168,7 +168,7 @@ class Engine:
         except (CNIError, ApiError) as error:
             failure = to_cni(error)
             raise CNIError(cnitypes.NOT_AVAILABLE, failure.msg, failure.details) from error
-        session.wait_until_ready()
+        session.require_ready()
         default = delegate.completed(
             session.conf.name, session.conf.cni_version or versions.FALLBACK
         )

@@ -23,6 +23,11 @@ if TYPE_CHECKING:
 
 _READY_POLL_SECONDS = 0.25
 _READY_SECONDS = 45.0
+_NOT_READY = "the default network is not ready"
+_MISSING = (
+    "is still not there, which readinessindicatorfile names and that network's own agent writes"
+    " (do its pods run on this node?)"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,20 +77,30 @@ class Session:
         """Return until when this call may work off what others left for later."""
         return self.deadlines.for_others(self.doors.clock.monotonic())
 
+    def require_ready(self) -> None:
+        """See that the default network is ready; raises CNIError 50."""
+        path = self.conf.readiness_indicator_file
+        if path and not os.path.exists(path):
+            raise CNIError(cnitypes.NOT_AVAILABLE, f"{_NOT_READY}: {path} {_MISSING}")
+
     def wait_until_ready(self) -> None:
         """Wait for the readiness file of the default network; raises CNIError 11 at the limit."""
         path = self.conf.readiness_indicator_file
         if not path or os.path.exists(path):
             return
         clock = self.doors.clock
-        give_up = min(clock.monotonic() + _READY_SECONDS, self.deadlines.forward)
+        began = clock.monotonic()
+        give_up = min(began + _READY_SECONDS, self.deadlines.forward)
+        self.log.detail(f"waiting for {path}, {give_up - began:.0f} s at most")
         while not os.path.exists(path):
-            if clock.monotonic() >= give_up:
+            now = clock.monotonic()
+            if now >= give_up:
                 raise CNIError(
                     cnitypes.TRY_AGAIN_LATER,
-                    f"the default network is not ready: {path} does not exist",
+                    f"{_NOT_READY}: after {now - began:.0f} s {path} {_MISSING}",
                 )
-            # The file's folder may not exist yet, so there is nothing that could be watched.
+            # The file's folder may not exist yet, so there is nothing that could be watched; and
+            # inotify does not tell of what is done to an overlay from below.
             clock.sleep(_READY_POLL_SECONDS)
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hwmgr.cli import complete as cli_complete
-from hwmgr.cli.apply import apply, plan, units
+from hwmgr.cli.apply import apply, plan
 from hwmgr.cli.devices import pf_app, vf_app
 from hwmgr.cli.doctor import doctor, repair
 from hwmgr.cli.help import PlainCommand
@@ -20,6 +20,7 @@ from hwmgr.cli.output import Output
 from hwmgr.cli.session import real_session
 from hwmgr.cli.state import state_app
 from hwmgr.cli.terminal import run_command
+from hwmgr.cli.units import units
 from hwmgr.cli.watch import watch
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ _GROUP_EXAMPLES = """Examples:
   hwmgr doctor          (says what is wrong, and why)
   hwmgr repair          (prints its plan)
   hwmgr repair --yes    (carries it out)
+
+Exit status: 0 done, 1 it failed or found something, 2 wrong usage.
 """
 _DOCTOR_NOTES = """Exit status 1: an error or a warning was found.
 

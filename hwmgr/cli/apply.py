@@ -1,10 +1,7 @@
-"""The commands ``hwmgr plan``, ``hwmgr apply`` and ``hwmgr units``."""
+"""The commands ``hwmgr plan`` and ``hwmgr apply``."""
 
 from __future__ import annotations
 
-import os
-import shutil
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, NoReturn
 
@@ -163,40 +160,6 @@ def _fail(
     raise typer.Exit(1)
 
 
-def units(
-    context: typer.Context,
-    install: Annotated[
-        bool, typer.Option("--install", help="Write them; without this they are printed.")
-    ] = False,
-    root: Annotated[
-        str, typer.Option(metavar="DIR", help="Install below this folder instead of /.")
-    ] = "/",
-    program: Annotated[
-        str | None, typer.Option(metavar="PATH", help="The hwmgr that the units start.")
-    ] = None,
-    output: OutputOption = None,
-) -> None:
-    """Print or install what applies the desired state at boot and keeps others off VFs."""
-    from hwmgr.systemfiles import NEXT, system_files
-
-    session = session_of(context)
-    try:
-        found = system_files(program or _program())
-    except ValueError as error:
-        raise typer.BadParameter(f"{error}; give --program", param_hint="--program") from error
-    if install:
-        for one in found:
-            _write(root.rstrip("/") + one.path, one.text)
-        session.complain("next: " + "; ".join(NEXT))
-    form = output or session.output
-    if form in (Output.JSON, Output.YAML):
-        session.show([], [], form, data=[{"path": f.path, "text": f.text} for f in found])
-    elif install:
-        session.stdout.write("".join(f"{root.rstrip('/')}{f.path}\n" for f in found))
-    else:
-        session.stdout.write("\n".join(f"# --- {f.path}\n{f.text}" for f in found))
-
-
 def _one_of(file: str | None, revert: bool) -> None:
     if (file is None) != revert:
         message = "give a file or --revert" if file is None else "--revert takes no file"
@@ -242,23 +205,3 @@ def _say(session: Session, found: Plan, what: str) -> None:
         session.complain(f"{len(found.changes)} to change; 'hwmgr apply --force {what}' does it")
     else:
         session.complain(f"{len(found.changes)} to change; 'hwmgr apply {what}' does it")
-
-
-def _program() -> str:
-    """Return the path of the hwmgr that runs now, as a unit can name it."""
-    started = sys.argv[0]
-    found = shutil.which("hwmgr") if os.path.basename(started) != "hwmgr" else started
-    return os.path.abspath(found) if found else "/usr/local/bin/hwmgr"
-
-
-def _write(path: str, text: str) -> None:
-    """Write a file of the system's by rename, so that nobody reads half of it."""
-    temporary = f"{path}.hwmgr-new"
-    try:
-        os.makedirs(os.path.dirname(path), mode=0o755, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.chmod(temporary, 0o644)
-        os.rename(temporary, path)
-    except OSError as error:
-        raise HwmgrError(f"cannot write {path}: {error.strerror}") from error

@@ -60,7 +60,7 @@ def doctor(context: typer.Context, pf: PfOption = None, output: OutputOption = N
         if found:
             session.complain(_counted(found))
         else:
-            session.stdout.write("clean: nothing is wrong\n")
+            session.print("clean: nothing is wrong\n")
     raise typer.Exit(0 if is_clean(found) else 1)
 
 
@@ -125,7 +125,7 @@ def _report(
     if not people:
         session.show([], (), output, data=views)
     elif pairs:
-        session.stdout.write("\n")
+        session.print("\n")
         rows = [cli_views.outcome_row(*pair) for pair in pairs]
         session.show(rows, cli_columns.OUTCOME_COLUMNS, output)
     for outcome in outcomes:

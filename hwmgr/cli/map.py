@@ -38,7 +38,7 @@ def vf_map(
     if form in (Output.JSON, Output.YAML):
         session.show([], [], form, data=vfmap.view(found))
     else:
-        session.stdout.write(vfmap_text.render(found, session.screen()) + "\n")
+        session.print(vfmap_text.render(found, session.screen()) + "\n")
 
 
 def _write(path: str, text: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import sys
 from contextlib import contextmanager
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TextIO
 
 from hwmgr.cli.output import Output
+from hwmgr.cli.streams import standard_streams
 from hwmgr.cli.terminal import Terminal
 from hwmgr.errors import NoSuchDevice
 
@@ -89,8 +89,4 @@ def real_session() -> Session:
             log=log,
         )
 
-    for stream in (sys.stdout, sys.stderr):
-        # A name may have characters that this terminal lacks; it is shown all the same.
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
-    return Session(make_node, os.environ, sys.stdout, sys.stderr)
+    return Session(make_node, os.environ, *standard_streams())

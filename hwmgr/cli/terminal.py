@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
-from contextlib import contextmanager
+import sys
+from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, TextIO
 
+from hwmgr.cli import shells
 from hwmgr.cli.output import Column, Output, Screen, details, render
+from hwmgr.cli.streams import OutputError, discard, writing
 from hwmgr.errors import HwmgrError, reasons_of
 
 if TYPE_CHECKING:
@@ -37,11 +41,11 @@ class Terminal:
     ) -> None:
         """Print rows; ``data`` is what JSON and YAML show instead."""
         text = render(rows, columns, output or self.output, self.screen(), data)
-        self.stdout.write(text + "\n")
+        self.print(text + "\n")
 
     def show_text(self, rendered: Callable[[Screen], str]) -> None:
         """Print what a function makes for this screen."""
-        self.stdout.write(rendered(self.screen()) + "\n")
+        self.print(rendered(self.screen()) + "\n")
 
     def show_one(self, value: Mapping[str, object], output: Output | None) -> None:
         """Print one object, as lines of ``key: value`` for people."""
@@ -49,11 +53,39 @@ class Terminal:
         if form in (Output.JSON, Output.YAML):
             self.show([], [], form, data=value)
         else:
-            self.stdout.write(details(value) + "\n")
+            self.print(details(value) + "\n")
+
+    def print(self, text: str) -> None:
+        """Print text as it is. Raises OutputError; BrokenPipeError when nobody reads any more."""
+        with writing():
+            self.stdout.write(text)
+
+    def flush(self) -> None:
+        """Have everything printed reach its reader; raises as print() does."""
+        with writing():
+            self.stdout.flush()
+
+    @contextmanager
+    def printing_for_others(self) -> Iterator[None]:
+        """Print what the block prints by way of sys.stdout, as typer does with its help."""
+        if sys.stdout is not self.stdout:
+            yield
+            return
+        printed = io.StringIO()
+        try:
+            with redirect_stdout(printed):
+                yield
+        finally:
+            if text := printed.getvalue():
+                self.print(text)
 
     def complain(self, text: str) -> None:
-        """Print one line on standard error."""
-        self.stderr.write(f"{self.program}: {' '.join(text.split())}\n")
+        """Print one line on standard error; where that is full or gone, nobody can be told."""
+        try:
+            self.stderr.write(f"{self.program}: {' '.join(text.split())}\n")
+            self.stderr.flush()
+        except OSError:
+            discard(self.stderr)
 
     def screen(self) -> Screen:
         """Say what standard output is."""
@@ -73,15 +105,19 @@ def run_command(app: typer.Typer, words: list[str], terminal: Terminal) -> int:
     """
     import typer
 
-    command = typer.main.get_command(app)
+    with shells.taken_by_name(words, os.environ):
+        command = typer.main.get_command(app)
 
     def run() -> int:
         try:
-            status = command.main(
-                words, prog_name=terminal.program, standalone_mode=False, obj=terminal
-            )
+            with terminal.printing_for_others():
+                status = command.main(
+                    words, prog_name=terminal.program, standalone_mode=False, obj=terminal
+                )
         except typer.Abort:
             return 1
+        except SystemExit as end:  # completion ends so
+            status = end.code or 0
         return status if isinstance(status, int) else 0
 
     return guarded(terminal, run)
@@ -90,18 +126,34 @@ def run_command(app: typer.Typer, words: list[str], terminal: Terminal) -> int:
 def guarded(terminal: Terminal, action: Callable[[], int]) -> int:
     """Run what a command does; return its exit status, 1 or 2 where it raised.
 
-    An error becomes one line, each fault of a file one of its own.
+    An error becomes one line, each fault of a file one of its own. Without a standard output
+    nothing is done: its result would be for nobody.
     """
+    if terminal.stdout.closed:
+        closed = OutputError("it is closed, so nothing was done; without it: >/dev/null")
+        terminal.complain(closed.message)
+        return 1
     try:
-        status = action()
-        terminal.stdout.flush()
+        status = _status_of(terminal, action)
+        terminal.flush()
+    except OutputError as error:
+        terminal.complain(error.message)
+    except BrokenPipeError:
+        pass  # the reader has seen enough
+    else:
+        return status
+    discard(terminal.stdout)
+    return 1
+
+
+def _status_of(terminal: Terminal, action: Callable[[], int]) -> int:
+    try:
+        return action()
+    except (OutputError, BrokenPipeError):
+        raise
     except HwmgrError as error:
         for line in reasons_of(error):
             terminal.complain(line)
-        return 1
-    except BrokenPipeError:
-        # The reader has seen enough; without this the interpreter would complain on its way out.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     except Exception as error:  # noqa: BLE001 - the last line of defence: one line, no traceback
         explain = getattr(error, "format_message", None)
@@ -114,7 +166,6 @@ def guarded(terminal: Terminal, action: Callable[[], int]) -> int:
         stop = "" if text.endswith((".", "?", "!")) else "."
         terminal.complain(f"{text}{stop} See '{hint} --help'.")
         return 2
-    return status
 
 
 @contextmanager

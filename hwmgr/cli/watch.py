@@ -113,9 +113,9 @@ def _print_events(
             session.complain(_LOST)
             session.stderr.flush()
         for event in events[: None if count is None else count - printed]:
-            session.stdout.write(text_of_event(event, ascii_only) + "\n")
+            session.print(text_of_event(event, ascii_only) + "\n")
             printed += 1
-        session.stdout.flush()
+        session.flush()
         if printed == count:
             return
         if _nobody_reads(session.stdout):

@@ -29,6 +29,8 @@ _EXAMPLES = """Examples:
   multusctl attachments show default/web
   multusctl manifests crds | kubectl apply -f -
   multusctl install
+
+Exit status: 0 done, 1 it failed or found something, 2 wrong usage.
 """
 
 app = typer.Typer(
@@ -41,7 +43,7 @@ app.add_typer(attachments_app, name="attachments")
 app.command(
     "explain",
     short_help="Say which networks a pod would get.",
-    epilog="Example: multusctl explain --pod pod.yaml --net-attach-defs nets.yaml -o json",
+    epilog="Example: multusctl explain --pod pod.yaml --net-attach-defs nets.yaml",
 )(explain_command)
 app.command(
     "install",
@@ -81,11 +83,11 @@ def _manifests(
     objects = [obj for name, part in parts.items() if which in (name, "all") for obj in part]
     if (output or session.output) is Output.JSON:
         whole = {"apiVersion": "v1", "kind": "List", "items": objects}
-        session.stdout.write(to_json(whole) + "\n")
+        session.print(to_json(whole) + "\n")
         return
     from hwmgr.cli.output import to_yaml
 
-    session.stdout.write("---\n".join(to_yaml(obj) + "\n" for obj in objects))
+    session.print("---\n".join(to_yaml(obj) + "\n" for obj in objects))
 
 
 def _print_version(value: bool) -> None:

@@ -113,7 +113,8 @@ def _row(each: Json) -> Json:
     texts = []
     for network in networks if isinstance(networks, list) else []:
         addresses = ",".join(network["ips"])
-        texts.append(f"{network['ifname']}={addresses or network['deviceID'] or network['type']}")
+        what = addresses or network["deviceID"] or network["type"]
+        texts.append(f"{network['podIfname']}={what}")
     pod = f"{each['podNamespace']}/{each['podName']}" if each["podName"] else None
     return {
         "container": str(each["containerId"])[:13],

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 
 from hwmgr.cli.output import Output
+from hwmgr.cli.streams import standard_streams
 from hwmgr.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ class CtlSession(Terminal):
 
 def real_session() -> CtlSession:
     """Return the session of this process."""
-    return CtlSession(os.environ, sys.stdout, sys.stderr)
+    return CtlSession(os.environ, *standard_streams())
 
 
 def session_of(context: typer.Context) -> CtlSession:

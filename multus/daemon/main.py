@@ -14,6 +14,7 @@ from hwmgr import nodeconfig
 from hwmgr.errors import HwmgrError
 from hwmgr.netlink import KernelNetlink
 from hwmgr.node import real_node
+from hwmgr.systemfiles import UnitError, settings
 from multus.api.clusters import clusters_of
 from multus.clock import SystemClock
 from multus.daemon import daemonconf, units
@@ -68,14 +69,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         file = daemonconf.read_file(path, needed=bool(options.config))
         socket = _socket_path(options.socket, file, config)
         if options.unit:
-            return _print_unit(_unit(options, socket, config))
+            return _print_unit(_unit(options, socket, config, env))
         listener = _listener(socket, env)
-    except (HwmgrError, DaemonFileError, SocketError, ActivationError) as error:
+    except (HwmgrError, DaemonFileError, SocketError, ActivationError, UnitError) as error:
         print(f"multus-daemon: {error}", file=sys.stderr)
         return 2
     log = _log(config, file)
     if file.waits and not _default_network_is_ready(file.readiness_file):
-        log.problem(f"ending: the default network is not ready: no {file.readiness_file}")
+        log.problem(
+            f"ending: the default network is not ready: after {_READINESS_SECONDS:.0f} s"
+            f" {file.readiness_file} (readinessindicatorfile) is still not there"
+        )
         listener.hide()
         return 1
     netlink = KernelNetlink(warm=True)
@@ -158,14 +162,19 @@ def _show_caches(metrics: Metrics, clusters: Clusters) -> None:
 def _print_unit(text: str) -> int:
     try:
         print(text, end="", flush=True)
-    except BrokenPipeError:
-        # The reader has seen enough; without this the interpreter would complain on its way out.
+    except OSError as error:
+        if not isinstance(error, BrokenPipeError):  # whose reader has seen enough
+            why = f"standard output cannot be written: {error.strerror}"
+            print(f"multus-daemon: {why}", file=sys.stderr)
+        # Without this the interpreter would complain on its way out.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
         return 1
     return 0
 
 
-def _unit(options: argparse.Namespace, socket: str, config: NodeConfig) -> str:
+def _unit(
+    options: argparse.Namespace, socket: str, config: NodeConfig, env: Mapping[str, str]
+) -> str:
     program = os.path.abspath(sys.argv[0])
     if options.config:
         program += f" --config {os.path.abspath(options.config)}"
@@ -174,6 +183,7 @@ def _unit(options: argparse.Namespace, socket: str, config: NodeConfig) -> str:
         program=program,
         socket=socket,
         drain_seconds=config.daemon.drain_seconds,
+        environment=settings(env),
     )
 
 

@@ -6,6 +6,13 @@ namespaces that are mounted later would not be seen by it.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from hwmgr.systemfiles import environment_lines
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
 SERVICE = """\
 [Unit]
 Description=Answers CNI calls: multus and sriov
@@ -13,7 +20,7 @@ Before=kubelet.service
 
 [Service]
 Type=notify
-ExecStart={program} --socket {socket}
+{environment}ExecStart={program} --socket {socket}
 Restart=always
 # Slow enough that however often it is killed it never meets DefaultStartLimitBurst=, which would
 # end the socket unit too. Wrong settings do not mend themselves: calls get an error, and at once.
@@ -49,8 +56,23 @@ KINDS = ("service", "socket")
 _SECONDS_FOR_THE_REST = 10
 
 
-def unit(kind: str, *, program: str, socket: str, drain_seconds: float) -> str:
-    """Return the text of the service's or the socket's unit, for an installation of the daemon."""
+def unit(
+    kind: str,
+    *,
+    program: str,
+    socket: str,
+    drain_seconds: float,
+    environment: Mapping[str, str] | None = None,
+) -> str:
+    """Return the text of the service's or the socket's unit, for an installation of the daemon.
+
+    ``environment`` is hwmgr.systemfiles.settings(). Raises UnitError for what cannot stand there.
+    """
     stop_seconds = round(drain_seconds) + _SECONDS_FOR_THE_REST
     text = SERVICE if kind == "service" else SOCKET
-    return text.format(program=program, socket=socket, stop_seconds=stop_seconds)
+    return text.format(
+        program=program,
+        socket=socket,
+        stop_seconds=stop_seconds,
+        environment=environment_lines(environment or {}),
+    )

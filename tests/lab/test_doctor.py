@@ -32,6 +32,7 @@ from tests.lab.host_state import (
     snapshot,
     vfs_of,
 )
+from tests.lab.settled import await_carrier
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,8 +42,6 @@ if TYPE_CHECKING:
 
 pytestmark = [pytest.mark.lab, pytest.mark.timeout(1500)]
 
-# The carrier comes when it comes, and the link-local address with it (net/ipv6/addrconf.c).
-_OF_THE_CARRIER = ("stats64", "linkinfo", "operstate", "qdisc")
 COLUMNS = ("damage", "finding", "also", "repaired", "clean", "host", "healthy pods")
 
 
@@ -54,7 +53,7 @@ class Healthy:
     dpdk: Pod
 
     def state(self) -> dict[str, Any]:
-        """Return all that can be seen of them: netdevs, addresses, records, claims, devices."""
+        """Return all that can be seen of them: netdevs, addresses, routes, files, devices."""
         addresses = vfs_of(PFS[0])[:2]
         files = {}
         for address in addresses:
@@ -66,19 +65,17 @@ class Healthy:
             if name.startswith((self.kernel.container_id, self.dpdk.container_id)):
                 with open(f"{damage.STATE}/{name}") as file:
                     files[name] = file.read()
-        links = [
-            {
-                **{k: v for k, v in link.items() if k not in _OF_THE_CARRIER},
-                "flags": sorted(set(link["flags"]) - {"LOWER_UP", "NO-CARRIER"}),
-                "addr_info": [a for a in link["addr_info"] if a["scope"] != "link"],
-            }
-            for link in ip("-d", "address", "show", netns=self.kernel.netns)
+        links = ip("-d", "address", "show", netns=self.kernel.netns)
+        routes = [
+            ip(family, "-d", "route", "show", "table", "all", netns=self.kernel.netns)
+            for family in ("-4", "-6")
         ]
         host = snapshot()
         devices = {a: host[a] for a in addresses}
         (pf,) = ip("-d", "link", "show", netdev_of(PFS[0]))
         return {
-            "files": files, "links": links, "devices": devices, "vfs": pf["vfinfo_list"][:2],
+            "files": files, "links": links, "routes": routes, "devices": devices,
+            "vfs": pf["vfinfo_list"][:2],
         }  # fmt: skip
 
 
@@ -96,6 +93,7 @@ def healthy() -> Iterator[Healthy]:
             max_tx_rate=100, ipam={"type": "host-local", "subnet": "18.9.0.0/24"},
         )  # fmt: skip
         dpdk = damage.attach(stack, vfs[1], dpdk={"dpdk_driver": "vfio-pci"})
+        await_carrier(kernel)
         yield Healthy(kernel, dpdk)
 
 

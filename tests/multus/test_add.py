@@ -290,6 +290,7 @@ def test_a_busy_container_is_to_be_tried_later(world: World, runner: FakeRunner)
 def test_readiness_is_waited_for(world: World, runner: FakeRunner, tmp_path: Path) -> None:
     answer = world.cni("ADD", conf(A, readinessindicatorfile=str(tmp_path / "ready")))
     assert answer.code == 11
+    assert f"not ready: after 45 s {tmp_path}/ready is still not there" in answer.json["msg"]
     assert sum(world.clock.slept) == pytest.approx(45, abs=1)
     assert runner.ran == []
     (tmp_path / "ready").touch()

@@ -197,3 +197,16 @@ def test_in_process_plugins_take_part_in_gc_and_status(world: World) -> None:
     assert gc(world, conf=conf).rc == 0
     assert world.cni("STATUS", conf).rc == 0
     assert [verb for verb, _ in plugin.calls] == ["gc", "status"]
+
+
+def test_status_says_at_once_that_the_default_network_is_not_ready(
+    world: World, runner: FakeRunner, tmp_path: Path
+) -> None:
+    ready = tmp_path / "ready"
+    conf = {**CONF, "readinessindicatorfile": str(ready)}
+    answer = world.cni("STATUS", conf)
+    assert answer.code == 50
+    assert f"{ready} is still not there" in answer.json["msg"]
+    assert (world.clock.slept, runner.ran) == ([], [])
+    ready.touch()
+    assert world.cni("STATUS", conf).rc == 0

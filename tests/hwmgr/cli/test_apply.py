@@ -9,7 +9,7 @@ import shutil
 import signal
 import subprocess
 import textwrap
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -49,10 +49,11 @@ class Cli:
 
     machine: Machine
     folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
 
     def __call__(self, *words: str) -> tuple[int, str, str]:
         out, err = io.StringIO(), io.StringIO()
-        session = Session(lambda _s, _d, _log: self.machine.node, {}, out, err)
+        session = Session(lambda _s, _d, _log: self.machine.node, self.environment, out, err)
         return main(words, session), out.getvalue(), err.getvalue()
 
     def json(self, *words: str) -> Any:
@@ -319,12 +320,41 @@ def test_units_are_printed_and_installed(cli: Cli, tmp_path: Path) -> None:
         assert "@HWMGR@" not in one["text"]
 
 
+def test_units_use_the_files_that_the_command_uses(cli: Cli, tmp_path: Path) -> None:
+    plain = cli("units")
+    assert "Environment=" not in plain[1]
+    assert "RequiresMountsFor=/var/lib/cni/sriov /etc/hwmgr\n" in plain[1]
+    assert "state_dir" not in plain[2]
+
+    config = tmp_path / "node.yaml"
+    config.write_text("state_dir: /srv/state\n")
+    cli.environment["HWMGR_CONFIG"] = str(config)
+    _, out, err = cli("units")
+    assert out.count(f"\nEnvironment=HWMGR_CONFIG={config}\n") == 2
+    assert f"RequiresMountsFor=/srv/state /etc/hwmgr {tmp_path}\n" in out
+    assert "HWMGR_STATE_DIR" not in out
+    assert "the units set HWMGR_CONFIG; a container runtime's calls do not" in err
+
+    _, out, _ = cli("--state-dir", "/srv/other", "units")
+    assert out.count("\nEnvironment=HWMGR_STATE_DIR=/srv/other\n") == 2
+    assert "RequiresMountsFor=/srv/other /etc/hwmgr" in out
+    assert "not for /elsewhere" in cli("--sysfs", "/elsewhere", "units")[2]
+    status, out, err = cli("--state-dir", "/srv/my state", "units")
+    assert (status, out) == (2, "")
+    assert "'/srv/my state' cannot stand in a unit" in err
+
+
 def test_systemd_takes_the_units(tmp_path: Path) -> None:
     """Where this machine has systemd it reads the units; their lines are looked at in any case."""
     program = tmp_path / "hwmgr"
     program.write_text("#!/bin/sh\n")
     program.chmod(0o755)
-    texts = {one.path.rsplit("/", 1)[1]: one.text for one in system_files(str(program))}
+    texts = {
+        one.path.rsplit("/", 1)[1]: one.text
+        for one in system_files(
+            str(program), "/var/lib/cni/sriov", {"HWMGR_CONFIG": "/srv/node.yaml"}
+        )
+    }
     assert "Before=network-pre.target" in texts["hwmgr-apply.service"]
     assert 'ENV{NM_UNMANAGED}="1"' in texts["79-hwmgr-vfs.rules"]
     assert "Property=HWMGR_VF=1" in texts["05-hwmgr-vfs.network"]

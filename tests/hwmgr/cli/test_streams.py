@@ -41,6 +41,64 @@ main(["vf", "list"], Session(interrupted, {}, sys.stdout, sys.stderr))
     assert (done.returncode, done.stdout, done.stderr) == (-signal.SIGINT, b"", b"")
 
 
+_ENOSPC = "standard output cannot be written: No space left on device; what it shows is not all"
+_CLOSED = "standard output cannot be written: it is closed, so nothing was done"
+_LINES = (
+    "hwmgr --sysfs sysfs_fixtures/cx3-shared/sys vf list",
+    "hwmgr --sysfs sysfs_fixtures/cx3-shared/sys vf list -o yaml",
+    "hwmgr --sysfs sysfs_fixtures/cx3-shared/sys vf show 0000:04:00.1",
+    "hwmgr units",
+    "hwmgr vf --help",
+    "hwmgr --version",
+    "hwmgr --show-completion bash",
+    "multus.ctl.app attachments list",
+    "multus.ctl.app manifests",
+    "multus.ctl.app --help",
+)
+
+
+@pytest.mark.parametrize("line", _LINES)
+def test_an_output_that_is_full_is_told(tmp_path: Path, line: str) -> None:
+    """Whether it is met at once or by the interpreter's last flush, which takes status 120."""
+    for unbuffered in ("", "1"):
+        status, _, err = by_shell(tmp_path, f"{line} >/dev/full", PYTHONUNBUFFERED=unbuffered)
+        assert status == 1
+        assert_ends_with(_ENOSPC, err)
+
+
+@pytest.mark.parametrize("line", _LINES)
+def test_an_output_that_is_closed_is_told(tmp_path: Path, line: str) -> None:
+    status, _, err = by_shell(tmp_path, f"{line} >&-")
+    assert status == 1
+    assert_ends_with(_CLOSED, err)
+
+
+def assert_ends_with(text: str, err: str) -> None:
+    lines = err.splitlines()
+    assert text in lines[-1]
+    assert all(line.startswith(("hwmgr: ", "multusctl: ")) for line in lines)
+
+
+@pytest.mark.parametrize("away", ["2>&-", "2>/dev/full"])
+def test_without_standard_error_the_status_tells(tmp_path: Path, away: str) -> None:
+    assert by_shell(tmp_path, f"hwmgr vf show 0000:ff:1f.7 {away}")[:2] == (1, "")
+    assert by_shell(tmp_path, f"multus.ctl.app nonsense {away}")[:2] == (2, "")
+    assert by_shell(tmp_path, f"hwmgr --version >/dev/full {away}")[0] == 1
+    status, out, _ = by_shell(tmp_path, f"hwmgr --version {away}")
+    assert (status, out[:6]) == (0, "hwmgr ")
+
+
+def by_shell(root: Path, line: str, **variables: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m {line}"],
+        cwd=ROOT,
+        env={**os.environ, "HWMGR_STATE_DIR": str(root), "HWMGR_CONFIG": f"{root}/no", **variables},
+        capture_output=True,
+        text=True,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
 @pytest.mark.parametrize("form", ["table", "wide", "yaml", "json"])
 def test_a_name_that_the_terminal_lacks_is_shown(tmp_path: Path, encoding: str, form: str) -> None:

@@ -99,6 +99,7 @@ def test_addresses_are_those_that_libcni_saved(node: Node) -> None:
         {
             "name": "cbr0",
             "ifname": "eth0",
+            "podIfname": "eth0",
             "type": "bridge",
             "ips": ["10.1.0.2/24", "fd00::2/64"],
             "deviceID": None,
@@ -106,6 +107,34 @@ def test_addresses_are_those_that_libcni_saved(node: Node) -> None:
         }
     ]
     assert "eth0=10.1.0.2/24,fd00::2/64" in node.run("list")[1]
+
+
+@pytest.mark.parametrize(
+    ("result", "name"),
+    [
+        (None, "net0-4s0f1"),  # an ADD that has not come to its end
+        ({"cniVersion": "0.2.0", "ip4": {"ip": "10.1.0.2/24"}}, "net0-4s0f1"),
+        ({"cniVersion": "1.0.0", "interfaces": [{"name": "host0"}]}, "net0-4s0f1"),
+        ({"cniVersion": "1.0.0", "interfaces": [{"name": "dp0", "sandbox": "/a"}]}, "dp0"),
+        ({"cniVersion": "1.0.0", "interfaces": [
+            {"name": "x", "sandbox": "/a"}, {"name": "net1", "sandbox": "/a"},
+        ]}, "net1"),
+        ({"cniVersion": "1.0.0", "interfaces": [{"name": 5, "sandbox": []}]}, "net0-4s0f1"),
+    ],
+)  # fmt: skip
+def test_an_interface_has_the_name_that_it_has_in_the_pod(
+    node: Node, result: dict[str, object] | None, name: str
+) -> None:
+    whole = {**conf("neta", "sriov"), "if0": "enp1s0", "if0name": "net0-4s0f1"}
+    node.saved.save_scratch("c1", [load_delegate(whole, {"name": "neta", "interface": "net1"})])
+    if result is not None:
+        node.saved.save_result(
+            CachedResult("c1", "net1", "neta", "/run/netns/b", whole, PAIRS, {}, result)
+        )
+    ((network,),) = [each["networks"] for each in node.json("list")]
+    assert (network["ifname"], network["podIfname"]) == ("net1", name)
+    assert f" {name}=" in node.run("list")[1]
+    assert f"podIfname: {name}" in node.run("show", "c1")[1]
 
 
 def test_nothing_is_changed(node: Node, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import sys
 import tempfile
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, NoReturn, cast
+from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
 import pytest
 
@@ -29,6 +29,7 @@ from multus.daemon.listener import Listener, SocketError, backlog, only_root
 from multus.daemon.measured import MeasuredPlugin
 from multus.daemon.metrics import Metrics
 from multus.daemon.systemd import ActivationError, Notifier, listen_sockets
+from multus.daemon.units import unit
 from multus.daemon.vfgauge import VFGauge
 from multus.daemon.wiring import Caller, Workshop, inherited
 from multus.delegates import DelegateCall
@@ -410,16 +411,36 @@ def test_a_drain_that_cannot_come_back_ends_the_process() -> None:
         worker._run()
 
 
+def printed_unit(stdout: int | IO[bytes], **env: str) -> subprocess.CompletedProcess[bytes]:
+    return subprocess.run(
+        [sys.executable, "-m", "multus.daemon.main", "--unit", "service"],
+        env={**os.environ, "PYTHONPATH": ".", **env},
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+        check=False,
+        timeout=60,
+    )
+
+
 def test_a_unit_that_nobody_reads_is_no_traceback(tmp_path: Path) -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with open(writing, "wb") as closed:
-        done = subprocess.run(
-            [sys.executable, "-m", "multus.daemon.main", "--unit", "service"],
-            env={**os.environ, "HWMGR_CONFIG": str(tmp_path / "none.yaml"), "PYTHONPATH": "."},
-            stdout=closed,
-            stderr=subprocess.PIPE,
-            check=False,
-            timeout=60,
-        )
+        done = printed_unit(closed, HWMGR_CONFIG=str(tmp_path / "none.yaml"))
     assert (done.returncode, done.stderr) == (1, b"")
+    with open("/dev/full", "wb") as full:
+        done = printed_unit(full, HWMGR_CONFIG=str(tmp_path / "none.yaml"))
+    assert (done.returncode, done.stderr.count(b"\n")) == (1, 1)
+    assert b"cannot be written: No space left on device" in done.stderr
+
+
+def test_a_unit_uses_the_files_that_are_used_now(tmp_path: Path) -> None:
+    config = str(tmp_path / "none.yaml")
+    done = printed_unit(subprocess.PIPE, HWMGR_CONFIG=config, HWMGR_STATE_DIR="/srv/state")
+    lines = done.stdout.decode().splitlines()
+    assert f"Environment=HWMGR_CONFIG={config}" in lines
+    assert "Environment=HWMGR_STATE_DIR=/srv/state" in lines
+    done = printed_unit(subprocess.PIPE, HWMGR_CONFIG=config, HWMGR_STATE_DIR="/srv/my state")
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert b"'/srv/my state' cannot stand in a unit" in done.stderr
+    assert "Environment=" not in unit("service", program="/p", socket="/s", drain_seconds=1)
