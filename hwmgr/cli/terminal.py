@@ -7,7 +7,7 @@ import signal
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
-from hwmgr.cli.output import Column, Output, Screen, details, render
+from hwmgr.cli.output import Column, Output, Screen, details, render, text_of
 from hwmgr.errors import HwmgrError, reason_of
 
 if TYPE_CHECKING:
@@ -53,7 +53,7 @@ class Terminal:
 
     def complain(self, text: str) -> None:
         """Print one line on standard error."""
-        self.stderr.write(f"{self.program}: {' '.join(text.split())}\n")
+        self.stderr.write(f"{self.program}: {text_of(' '.join(text.split()))}\n")
 
     def screen(self) -> Screen:
         """Say what standard output is."""
