@@ -20,7 +20,8 @@ _CAP_SYS_PTRACE = 19  # include/uapi/linux/capability.h
 
 
 # The kernel writes blanks and backslashes so, all else as it is (mangle_path(), fs/seq_file.c).
-_ESCAPED = re.compile(r"\\([0-7]{3})")
+_ESCAPED = re.compile(rb"\\([0-3][0-7]{2})")
+_NAMESPACE = re.compile(rb"net:\[(\d+)\]")
 
 
 class HeldBy(StrEnum):
@@ -143,19 +144,25 @@ def _mounts(proc: str, device: int) -> Iterator[tuple[NamespaceKey, Holder]]:
             continue
         seen.add(space)
         root = "" if pid == "self" else f"{proc}/{pid}/root"
-        for inode, path in _mounted(f"{proc}/{pid}/mountinfo"):
+        for inode, path in mounted_namespaces(f"{proc}/{pid}/mountinfo"):
             text = f"mount {path}" + (f" of process {pid}" if root else "")
             yield (device, inode), Holder(HeldBy.MOUNT, root + path, text)
 
 
-def _mounted(mountinfo: str) -> Iterator[tuple[int, str]]:
-    """Yield inode and mount point of each namespace in a mountinfo file (proc(5))."""
+def mounted_namespaces(mountinfo: str) -> Iterator[tuple[int, str]]:
+    """Yield inode and mount point of each network namespace in a mountinfo file (proc(5)).
+
+    Anybody may mount on a path with a carriage return or a line separator in it (fusermount), which
+    ends no line: the kernel's own newlines do.
+    """
     try:
-        with open(mountinfo, encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
+        with open(mountinfo, "rb") as file:
+            lines = file.read().split(b"\n")
     except OSError:
         return
     for line in lines:
-        fields = line.split(" ")
-        if len(fields) > 4 and fields[3].startswith("net:[") and fields[3][5:-1].isdigit():
-            yield int(fields[3][5:-1]), _ESCAPED.sub(lambda m: chr(int(m[1], 8)), fields[4])
+        fields = line.split(b" ")
+        found = _NAMESPACE.fullmatch(fields[3]) if len(fields) > 4 else None
+        if found is not None:
+            path = _ESCAPED.sub(lambda m: bytes((int(m[1], 8),)), fields[4])
+            yield int(found[1]), os.fsdecode(path)

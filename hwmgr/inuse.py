@@ -7,6 +7,7 @@ import stat
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import NamespaceError
+from hwmgr.holders import mounted_namespaces
 from hwmgr.netns import identity
 
 if TYPE_CHECKING:
@@ -48,15 +49,9 @@ class Namespaces:
                 continue
             device = status.st_dev
             yield status.st_dev, status.st_ino
-        try:
-            with open(f"{self._proc}/self/mountinfo", encoding="utf-8", errors="replace") as file:
-                roots = [line.split(" ", 4)[3] for line in file]
-        except OSError:
-            return
-        for root in roots:
-            if root.startswith("net:["):
-                # nsfs has one device number for all namespaces.
-                yield device, int(root[5:-1])
+        for inode, _path in mounted_namespaces(f"{self._proc}/self/mountinfo"):
+            # nsfs has one device number for all namespaces.
+            yield device, inode
 
 
 class OpenFiles:

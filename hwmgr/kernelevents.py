@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import os
 import select
 import socket
 import time
@@ -57,7 +58,7 @@ class KernelEvents:
 
 def parse(message: bytes) -> Uevent | None:
     """Read ``ACTION@DEVPATH`` and the NAME=VALUE texts after it; None for anything else."""
-    head, *rest = message.decode("utf-8", "replace").split("\0")
+    head, *rest = os.fsdecode(message).split("\0")
     action, at, path = head.partition("@")
     if not at:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,11 @@ _RTN_UNICAST = 1
 _RTNH_F_ONLINK = 4
 _ETHERTYPE_8021AD = 0x88A8
 _LINK_STATES = (LinkState.AUTO, LinkState.ENABLE, LinkState.DISABLE)
+
+
+def raw(text: str) -> bytes:
+    """Return the bytes of a name: pyroute2 takes no surrogates, and cuts what is not ASCII."""
+    return os.fsencode(text)
 
 
 def vf_attributes(change: VFSettings) -> Iterator[tuple[str, dict[str, Any]]]:

@@ -6,6 +6,7 @@ them together; what changes something goes through pyroute2 (hwmgr.netlink).
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import sys
@@ -72,7 +73,7 @@ class LinkReads:
 
     def find(self, name: str) -> Netdev | None:
         """Return the netdev of that name or alternative name, with its addresses."""
-        data = name.encode()
+        data = os.fsencode(name)
         found = None
         if len(data) <= 15:
             found = self._link(f"look up {name}", 0, _attribute(_IFLA_IFNAME, data + b"\0"))
@@ -208,7 +209,9 @@ def _attributes(data: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _text(data: bytes | None) -> str | None:
-    return None if data is None else data.rstrip(b"\0").decode("utf-8", "replace")
+    """Return a text as the names of files are read: a name is bytes of anybody's, and is found and
+    taken off again by the very same."""
+    return None if data is None else os.fsdecode(data.rstrip(b"\0"))
 
 
 def _number(data: bytes | None, position: int = 0) -> int | None:

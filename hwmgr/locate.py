@@ -9,7 +9,7 @@ from itertools import chain
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import NamespaceError
-from hwmgr.holders import namespace_holders
+from hwmgr.holders import mounted_namespaces, namespace_holders
 from hwmgr.netns import identity_of, open_namespace
 from hwmgr.pci import netdevs_of
 
@@ -190,12 +190,6 @@ def _holders(node: Node, owner: NetnsIdentity) -> Iterator[str]:
             continue
         if (status.st_dev, status.st_ino) == (owner.dev, owner.inode):
             yield path
-    try:
-        with open(f"{node.proc}/self/mountinfo", encoding="utf-8", errors="replace") as file:
-            lines = file.read().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        fields = line.split(" ")
-        if fields[3] == f"net:[{owner.inode}]":
-            yield fields[4].encode().decode("unicode_escape")
+    for inode, path in mounted_namespaces(f"{node.proc}/self/mountinfo"):
+        if inode == owner.inode:
+            yield path

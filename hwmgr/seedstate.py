@@ -121,7 +121,9 @@ def content(record: Record, conf: Mapping[str, Any]) -> bytes:
     value["vlan"] = given.get("vlan") or record.settings.vlan or 0
     value["pfOnly"] = record.address == record.pf_address
     value["pci_addr"] = record.address
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode()
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode(
+        "utf-8", "backslashreplace"
+    )
 
 
 def _dpdk(record: Record, given: Mapping[str, Any], *, used: bool) -> dict[str, object]:

@@ -11,7 +11,7 @@ import os
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import NamespaceError
-from hwmgr.holders import sees_all_processes
+from hwmgr.holders import mounted_namespaces, sees_all_processes
 from hwmgr.netns import identity
 
 if TYPE_CHECKING:
@@ -61,9 +61,5 @@ class Sight:
         return self._folders
 
     def _mounted(self) -> list[str]:
-        try:
-            with open(f"{self._proc}/self/mountinfo", encoding="utf-8", errors="replace") as file:
-                rows = [line.split(" ", 5) for line in file]
-        except OSError:
-            return []
-        return [os.path.dirname(r[4]) for r in rows if len(r) > 4 and r[3].startswith("net:[")]
+        mounted = mounted_namespaces(f"{self._proc}/self/mountinfo")
+        return [os.path.dirname(path) for _inode, path in mounted]

@@ -96,7 +96,9 @@ def content(record: Record, conf: Mapping[str, Any]) -> bytes:
     value["deviceID"] = record.address
     value["VFID"] = record.index or 0
     value["ContIFNames"] = record.owner.ifname
-    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode()
+    return json.dumps(value, separators=(",", ":"), sort_keys=True, ensure_ascii=False).encode(
+        "utf-8", "backslashreplace"
+    )
 
 
 def is_one(value: Mapping[str, Any]) -> bool:

@@ -90,6 +90,9 @@ class KernelUdev:
         except (OSError, pyudev.DeviceNotFoundError):
             # Gone, or renamed just now: then there is another name to look at.
             return not _is_there(ifindex)
+        except UnicodeError:
+            # pyudev asks for no name that is no UTF-8; nobody else knows what udevd made of it.
+            return True
         # It is set before a renaming, and taken away when that has been processed (systemd 251+).
         renaming = device.properties.get("ID_RENAMING") == "1"
         return bool(device.is_initialized and not renaming) or not self._udevd_listens()
@@ -146,11 +149,14 @@ class _LibudevMonitor:
         """See Monitor.next."""
         try:
             device = self._monitor.poll(timeout)
+            return None if device is None else _uevent(device)
+        except UnicodeError:
+            # Of a netdev whose name is no UTF-8, which pyudev does not read.
+            return EventsLost()
         except OSError:
             # ENOBUFS: events were dropped. Whatever else it may be, an event could not be read.
             self._clear_error()
             return EventsLost()
-        return None if device is None else _uevent(device)
 
     def _clear_error(self) -> None:
         """Take the pending error from the socket: pyudev's poll() raises for POLLERR, unread."""

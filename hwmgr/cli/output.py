@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 _GAP = "  "
 _SHORTEST = 16
 _RESET = "\x1b[0m"
+_CONTROLS = {code: f"\\u{code:04x}" for code in range(0x7F, 0xA0)}
 _COLOURS = {
     "free": "\x1b[32m",
     "allocated": "\x1b[36m",
@@ -89,12 +90,12 @@ def render(
 
 def to_json(data: object, *, ascii_only: bool = False) -> str:
     """Return data as indented JSON."""
-    return json.dumps(data, indent=2, ensure_ascii=ascii_only)
+    return _harmless(json.dumps(data, indent=2, ensure_ascii=ascii_only))
 
 
 def to_json_line(data: object, *, ascii_only: bool = False) -> str:
     """Return data as JSON in one line."""
-    return json.dumps(data, ensure_ascii=ascii_only)
+    return _harmless(json.dumps(data, ensure_ascii=ascii_only))
 
 
 def to_yaml(data: object, *, ascii_only: bool = False) -> str:
@@ -168,6 +169,11 @@ def paint(text: str, name: str, *, block: bool = False) -> str:
     if colour is None:
         return text
     return f"{colour.replace('[', '[7;') if block else colour}{text}{_RESET}"
+
+
+def _harmless(text: str) -> str:
+    """Escape what JSON need not and a terminal obeys all the same: DEL, and C1 (ECMA-48, 5.3)."""
+    return text if text.isascii() and "\x7f" not in text else text.translate(_CONTROLS)
 
 
 def _fit(columns: list[Column], widths: dict[str, int], limit: int) -> None:

@@ -10,7 +10,7 @@ from contextlib import contextmanager, redirect_stdout
 from typing import TYPE_CHECKING, TextIO
 
 from hwmgr.cli import shells
-from hwmgr.cli.output import Column, Output, Screen, details, render
+from hwmgr.cli.output import Column, Output, Screen, details, render, text_of
 from hwmgr.cli.streams import OutputError, discard, writing
 from hwmgr.errors import HwmgrError, reasons_of
 
@@ -82,7 +82,7 @@ class Terminal:
     def complain(self, text: str) -> None:
         """Print one line on standard error; where that is full or gone, nobody can be told."""
         try:
-            self.stderr.write(f"{self.program}: {' '.join(text.split())}\n")
+            self.stderr.write(f"{self.program}: {text_of(' '.join(text.split()))}\n")
             self.stderr.flush()
         except OSError:
             discard(self.stderr)

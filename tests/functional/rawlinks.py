@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 from dataclasses import dataclass
@@ -57,7 +58,7 @@ def _parse(body: bytes) -> RawLink:
 
     return RawLink(
         index=index,
-        name=values[_IFLA_IFNAME].rstrip(b"\0").decode(),
+        name=os.fsdecode(values[_IFLA_IFNAME].rstrip(b"\0")),
         group=number(_IFLA_GROUP),
         port=max(0, number(_IFLA_TXQLEN) - _TXQLEN),
         mac=values.get(_IFLA_ADDRESS, b"").hex(":"),

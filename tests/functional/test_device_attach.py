@@ -8,6 +8,7 @@ from dataclasses import replace
 import pytest
 
 from hwmgr import driver
+from hwmgr.doctor import examination as doctor
 from hwmgr.errors import DeviceBusy, NameTaken, UndoIncomplete
 from hwmgr.manager import Manager
 from hwmgr.model import Kind, VFSettings
@@ -102,6 +103,31 @@ def test_what_the_pod_did_is_undone(folder: str, case: Case, parents: bool) -> N
             links.set_up(netdev.index, up=True)
             links.add_address(netdev.index, "192.0.2.1/24")
         Manager(bench.node()).detach(CONTAINER, "net1", pod.path)
+    assert changes(before, bench.snapshot()) == {}
+    bench.close()
+
+
+@pytest.mark.parametrize("dead", [False, True], ids=["alive", "dead"])
+@pytest.mark.parametrize("case", MOVED, ids=[c.name for c in MOVED])
+def test_names_that_are_no_text_keep_nothing(folder: str, case: Case, dead: bool) -> None:
+    """Whoever is root in the pod may call the netdev by any bytes but blanks, colon and slash."""
+    bench = bench_for(folder, case)
+    before = bench.snapshot()
+    pod = bench.pod()
+    with entered(bench.host.fd):
+        node = bench.node(udev=KernelUdev())
+        Manager(node).attach(case.request(pod.path, bench.tool))
+        with KernelNetlink().links(pod.fd) as links:
+            netdev = links.find("net1")
+            assert netdev is not None
+            links.set_up(netdev.index, up=False)
+            links.rename(netdev.index, os.fsdecode(b"\xff\x1b[2J"))
+            links.add_altname(netdev.index, os.fsdecode(b"\xfe\x1b\xe9"))
+            links.set_alias(netdev.index, os.fsdecode(b"\xfd"))
+        if dead:
+            bench.end(pod)
+            assert doctor.examine(node)
+        Manager(node).detach(CONTAINER, "net1", pod.path)
     assert changes(before, bench.snapshot()) == {}
     bench.close()
 

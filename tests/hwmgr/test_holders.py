@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, cast
+
+import pytest
 
 from hwmgr.holders import HeldBy, namespace_holders, process_name, sees_all_processes
+from hwmgr.inuse import Namespaces
+from hwmgr.locate import open_owner
+from hwmgr.model import NetnsIdentity
 from tests.fakes.namespaces import Namespace
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from hwmgr.node import Node
 
 
 def test_the_real_proc_names_our_own_descriptor_and_process() -> None:
@@ -76,3 +84,23 @@ def test_mount_points_with_blanks_and_more_than_ascii(tmp_path: Path) -> None:
     (tmp_path / "self/mountinfo").write_text(row, encoding="utf-8")
     (holders,) = namespace_holders(str(tmp_path)).values()
     assert [h.path for h in holders] == ["/run/a b/é"]
+
+
+@pytest.mark.parametrize("end", ["\r", "\x0c", "\x1e", "\u0085", "\u2028"])
+def test_a_mount_point_of_anybodys_forges_no_line(tmp_path: Path, end: str) -> None:
+    """As ``fusermount`` lets a user have one; a blank in it is written as four characters."""
+    (tmp_path / "self/ns").mkdir(parents=True)
+    (tmp_path / "self/ns/net").symlink_to("/proc/self/ns/net")
+    (tmp_path / "1/ns").mkdir(parents=True)
+    (tmp_path / "1/ns/net").symlink_to("/proc/self/ns/net")
+    device = os.stat("/proc/self/ns/net").st_dev
+    theirs = f"1 1 0:4 / /home/a{end}b{end}c rw - fuse x rw\n"
+    pod = "2 1 0:4 net:[78] /run/netns/p rw - nsfs n rw\n"
+    (tmp_path / "self/mountinfo").write_text(theirs + pod, encoding="utf-8", newline="")
+    held = namespace_holders(str(tmp_path))
+    assert [h.path for h in held[device, 78]] == ["/run/netns/p"]
+    living = Namespaces(str(tmp_path))
+    assert living.alive(NetnsIdentity("", device, 78))
+    assert not living.alive(NetnsIdentity("", device, 79))
+    node = SimpleNamespace(proc=str(tmp_path))
+    assert open_owner(cast("Node", node), NetnsIdentity("", device, 79)) is None

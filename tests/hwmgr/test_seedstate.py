@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -142,6 +143,11 @@ def test_a_shared_vf_and_a_whole_pf_say_so() -> None:
     assert json.loads(seedstate.content(shared, {}))["Sharedvf"] is True
     pf = record(Kind.PF, pf_address=PciAddress("0000:04:10.5"), index=None)
     assert json.loads(seedstate.content(pf, {}))["pfOnly"] is True
+
+
+def test_a_name_that_is_no_text_is_saved_all_the_same() -> None:
+    odd = os.fsdecode(b"\xff\xe9")
+    assert json.loads(seedstate.content(record(pf_ifname=odd), {}))["if0"] == odd
 
 
 @pytest.mark.parametrize("kind", [Kind.DPDK, Kind.VF])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from typing import Any
 
 import pytest
@@ -126,6 +127,14 @@ def test_ours_is_what_sriov_cni_would_have_written() -> None:
 def test_no_key_is_there_twice_in_two_cases() -> None:
     keys = [k.lower() for k in json.loads(sriovcni_state.content(record(), CONF))]
     assert len(keys) == len(set(keys))
+
+
+def test_a_name_that_is_no_text_is_saved_all_the_same() -> None:
+    odd = os.fsdecode(b"\xff\xe9")
+    written = sriovcni_state.content(
+        record(before=Before(netdevs=(Netdev(9, odd, "", 1500, up=False),))), {}
+    )
+    assert json.loads(written)["OrigVfState"]["HostIFName"] == odd
 
 
 def test_ours_of_a_dpdk_device() -> None:

@@ -7,7 +7,7 @@ import json
 import pytest
 import yaml
 
-from hwmgr.cli.output import Column, Output, Screen, details, render, table, text_of
+from hwmgr.cli.output import Column, Output, Screen, details, render, table, text_of, to_json_line
 from hwmgr.cli.text import cut_owner
 
 COLUMNS = (
@@ -102,6 +102,16 @@ def test_json_and_yaml_say_the_same() -> None:
     as_json = render([], [], Output.JSON, Screen(10), data)
     as_yaml = render([], [], Output.YAML, Screen(10), data)
     assert json.loads(as_json) == yaml.safe_load(as_yaml) == data
+
+
+@pytest.mark.parametrize("form", [Output.JSON, Output.YAML])
+def test_a_terminal_obeys_nothing_that_a_file_or_a_pod_says(form: Output) -> None:
+    data = {"a": "\x1b[2J\x7f\x9b31m\u202e"}
+    text = render([], [], form, Screen(10), data)
+    assert not {"\x1b", "\x7f", "\x9b"} & set(text)
+    assert yaml.safe_load(text) == data
+    assert json.loads(to_json_line(data)) == data
+    assert "\x9b" not in to_json_line(data)
 
 
 WIDE_ROWS: list[dict[str, object]] = [

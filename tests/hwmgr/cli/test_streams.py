@@ -12,8 +12,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hwmgr import driver
 from hwmgr.cli.session import Session
 from hwmgr.cli.start import main
+from hwmgr.devicefiles import holder_files
+from hwmgr.model import PciAddress
 from tests.fakes.machine import build
 from tests.fakes.nodes import node_on
 from tests.fakes.tree import Nic
@@ -139,3 +142,17 @@ ADDRESS       PF    VF  STATE  DRIVER     IFNAME           OWNER  MAC  VLAN
 0000:04:00.1  ens1  0   free   mlx4_core  ens1v0,ens1v0d1  -      -    -
 0000:04:00.2  ens1  1   free   mlx4_core  ens1v1,ens1v1d1  -      -    -
 """)  # fmt: skip
+
+
+def test_a_process_names_itself_and_the_terminal_does_not_obey(in_memory: Path) -> None:
+    machine = build(str(in_memory), Nic(vfs=1))
+    driver.bind(machine.sim, PciAddress("0000:01:10.0"), "vfio-pci")
+    (device,) = holder_files(machine.sim, "0000:01:10.0", machine.node.dev)
+    folder = Path(machine.node.proc, "88/fd")
+    folder.mkdir(parents=True)
+    (folder / "7").symlink_to(device)
+    Path(machine.node.proc, "88/comm").write_text("\x1b]0;x\x07\x9b2J\n")
+    status, out, err = shown(machine.node, "vf", "unbind", "0000:01:10.0")
+    machine.close()
+    assert (status, out) == (1, "")
+    assert "process 88 (?]0;x??2J)" in err
