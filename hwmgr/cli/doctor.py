@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -117,6 +118,11 @@ def _warn_unless_all_is_seen(session: Session, node: Node) -> None:
     if not Sight(node.proc, node.all_processes).all_processes:
         session.complain(
             "not every process can be seen from here: run it as root, on the host itself"
+        )
+    if session.sysfs and os.path.realpath(session.sysfs) != "/sys":
+        session.complain(
+            f"functions are read from {session.sysfs}, netdevs and processes from this machine:"
+            " of another machine's tree only a part can be examined"
         )
 
 

@@ -75,6 +75,15 @@ def shown(node: Node, *words: str) -> tuple[int, str, str]:
     return main(words, Session(lambda *_: node, {}, out, err)), out.getvalue(), err.getvalue()
 
 
+@pytest.mark.parametrize("command", ["doctor", "repair"])
+def test_another_machines_tree_is_no_whole_node(command: str) -> None:
+    tree = str(FIXTURES / "82599-ixgbe/sys")
+    err = shown(node_on(FIXTURES / "82599-ixgbe"), "--sysfs", tree, command)[2]
+    assert f"functions are read from {tree}, netdevs and processes from this machine" in err
+    own = shown(node_on(FIXTURES / "82599-ixgbe"), "--sysfs", "/sys", command)[2]
+    assert "functions are read from" not in own
+
+
 def test_both_netdevs_of_a_shared_vf_are_shown() -> None:
     status, out, _ = shown(node_on(FIXTURES / "cx3-shared"), "vf", "list")
     assert (status, out) == (0, """\
