@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from hwmgr import linkmessages
 from hwmgr.errors import HwmgrError, NetlinkError
+from hwmgr.linkmessages import raw
 from hwmgr.linkreads import LinkReads
 from hwmgr.model import VlanProto
 from hwmgr.netns import entered, identity
@@ -148,10 +149,10 @@ class _KernelLinks:
 
     def move(self, index: int, ns_fd: int, name: str) -> None:
         text = f"move link {index} to another namespace as {name}"
-        self._call(text, self._route.link, "set", index=index, net_ns_fd=ns_fd, ifname=linkmessages.raw(name))
+        self._call(text, self._route.link, "set", index=index, net_ns_fd=ns_fd, ifname=raw(name))
 
     def rename(self, index: int, name: str) -> None:
-        self._set(f"rename link {index} to {name}", index, ifname=linkmessages.raw(name))
+        self._set(f"rename link {index} to {name}", index, ifname=raw(name))
 
     def set_up(self, index: int, *, up: bool) -> None:
         state = "up" if up else "down"
@@ -164,15 +165,15 @@ class _KernelLinks:
         self._set(f"set MAC {mac} on link {index}", index, address=mac)
 
     def set_alias(self, index: int, alias: str | None) -> None:
-        self._set(f"set the alias of link {index}", index, ifalias=linkmessages.raw(alias or ""))
+        self._set(f"set the alias of link {index}", index, ifalias=raw(alias or ""))
 
     def add_altname(self, index: int, name: str) -> None:
         text = f"add alternative name {name} to link {index}"
-        self._call(text, self._route.link, "property_add", index=index, altname=linkmessages.raw(name))
+        self._call(text, self._route.link, "property_add", index=index, altname=raw(name))
 
     def del_altname(self, index: int, name: str) -> None:
         text = f"remove alternative name {name} of link {index}"
-        self._call(text, self._route.link, "property_del", index=index, altname=linkmessages.raw(name))
+        self._call(text, self._route.link, "property_del", index=index, altname=raw(name))
 
     def add_address(self, index: int, address: str) -> None:
         ip, _, prefix = address.partition("/")

@@ -13,7 +13,7 @@ from hwmgr.cli import complete as cli_complete
 from hwmgr.cli.apply import apply, plan
 from hwmgr.cli.devices import pf_app, vf_app
 from hwmgr.cli.doctor import doctor, repair
-from hwmgr.cli.help import PlainCommand
+from hwmgr.cli.help import STATES, GroupsFirst, PlainCommand
 from hwmgr.cli.map import vf_map
 from hwmgr.cli.options import OutputOption, session_of
 from hwmgr.cli.output import Output
@@ -32,15 +32,16 @@ _GROUP_EXAMPLES = """Examples:
 
 \b
   hwmgr pf list
-  hwmgr vf list --pf enp1s0 --state leaked -o wide
-  hwmgr vf show 0000:01:10.0 -o json
+  hwmgr vf list         (who holds each VF; -o wide: why it is in its state)
+  hwmgr vf list --pf enp1s0 --state leaked -o json
+  hwmgr vf show 0000:01:10.0
   hwmgr vf map
-  hwmgr watch           (until Ctrl-C)
-  hwmgr plan desired.yaml
-  hwmgr apply desired.yaml
   hwmgr doctor          (says what is wrong, and why)
   hwmgr repair          (prints its plan)
   hwmgr repair --yes    (carries it out)
+  hwmgr watch           (until Ctrl-C)
+  hwmgr plan desired.yaml
+  hwmgr apply desired.yaml
 
 Exit status: 0 done, 1 it failed or found something, 2 wrong usage.
 """
@@ -76,6 +77,7 @@ _FILE_EXAMPLE = """Example, for a PF named enp1s0:
 _PLAN_STATUS = "Exit status 1: it would change something, or cannot be had."
 
 app = typer.Typer(
+    cls=GroupsFirst,
     help="Show and manage the SR-IOV devices of this node.",
     epilog=_GROUP_EXAMPLES,
     rich_markup_mode=None,
@@ -84,10 +86,26 @@ app = typer.Typer(
 vf_app.command(
     "map",
     short_help="Show the node at a glance: a cell for each VF.",
-    epilog="Example: hwmgr vf map --svg node.svg",
+    epilog=f"{STATES}\n\nExample: hwmgr vf map --svg node.svg",
 )(vf_map)
 app.add_typer(pf_app, name="pf")
 app.add_typer(vf_app, name="vf")
+app.command(
+    "doctor",
+    short_help="Say what is wrong on this node, and what puts it right.",
+    epilog=_DOCTOR_NOTES,
+)(doctor)
+app.command(
+    "repair",
+    cls=PlainCommand,
+    short_help="Print what can be put right; with --yes do it.",
+    epilog=_REPAIR_NOTES,
+)(repair)
+app.command(
+    "watch",
+    short_help="Show live what happens to PFs and VFs.",
+    epilog="Example: hwmgr watch --pf enp1s0 -o json --for 60",
+)(watch)
 app.add_typer(state_app, name="state")
 app.command(
     "plan",
@@ -106,22 +124,6 @@ app.command(
     short_help="Print or install what applies the desired state at boot.",
     epilog="Example: hwmgr units --install",
 )(units)
-app.command(
-    "doctor",
-    short_help="Say what is wrong on this node, and what puts it right.",
-    epilog=_DOCTOR_NOTES,
-)(doctor)
-app.command(
-    "repair",
-    cls=PlainCommand,
-    short_help="Print what can be put right; with --yes do it.",
-    epilog=_REPAIR_NOTES,
-)(repair)
-app.command(
-    "watch",
-    short_help="Show live what happens to PFs and VFs.",
-    epilog="Example: hwmgr watch --pf enp1s0 -o json --for 60",
-)(watch)
 
 
 def _print_version(value: bool) -> None:

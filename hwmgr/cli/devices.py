@@ -9,7 +9,7 @@ import typer
 from hwmgr.cli import columns as cli_columns
 from hwmgr.cli import complete as cli_complete
 from hwmgr.cli import views as cli_views
-from hwmgr.cli.help import PlainCommand
+from hwmgr.cli.help import STATES, PlainCommand
 from hwmgr.cli.listing import Wanted, show_pfs, show_vfs
 from hwmgr.cli.options import (
     AddressArgument,
@@ -21,8 +21,10 @@ from hwmgr.cli.options import (
 from hwmgr.errors import NoSuchDevice
 from hwmgr.model import VFState, is_vfio
 
-pf_app = typer.Typer(help="Physical functions.", rich_markup_mode=None)
-vf_app = typer.Typer(help="Virtual functions.", rich_markup_mode=None)
+pf_app = typer.Typer(help="Physical functions: list.", rich_markup_mode=None)
+vf_app = typer.Typer(
+    help="Virtual functions: list, show, map, bind, unbind.", rich_markup_mode=None
+)
 
 
 @pf_app.command(
@@ -35,7 +37,9 @@ def _pf_list(context: typer.Context, output: OutputOption = None) -> None:
     show_pfs(session_of(context), output)
 
 
-@vf_app.command("list", epilog="Example: hwmgr vf list --pf enp1s0 --state leaked -o wide")
+@vf_app.command(
+    "list", epilog=f"{STATES}\n\nExample: hwmgr vf list --pf enp1s0 --state leaked -o wide"
+)
 def _vf_list(
     context: typer.Context,
     pf: Annotated[

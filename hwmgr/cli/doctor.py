@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -9,6 +10,7 @@ import typer
 from hwmgr.cli import columns as cli_columns
 from hwmgr.cli import complete as cli_complete
 from hwmgr.cli import views as cli_views
+from hwmgr.cli.listing import NO_PF
 from hwmgr.cli.options import OutputOption, address_of, session_of
 from hwmgr.cli.output import Output
 from hwmgr.cli.report import report
@@ -44,7 +46,7 @@ def doctor(context: typer.Context, pf: PfOption = None, output: OutputOption = N
     """Say what is wrong on this node, by which evidence, and what puts it right."""
     from hwmgr.doctor import leftcalls
     from hwmgr.doctor.examination import examine, is_clean
-    from hwmgr.pci import full_address, pf_named
+    from hwmgr.pci import full_address, list_pfs, pf_named
 
     session = session_of(context)
     node = session.node()
@@ -61,6 +63,8 @@ def doctor(context: typer.Context, pf: PfOption = None, output: OutputOption = N
             session.complain(_counted(found))
         else:
             session.print("clean: nothing is wrong\n")
+        if not list_pfs(node.sysfs):
+            session.complain(NO_PF)
     raise typer.Exit(0 if is_clean(found) else 1)
 
 
@@ -98,7 +102,8 @@ def repair(
         left = f"no cure for what is left ({_counted(found)}); 'hwmgr doctor' says what to do"
         session.complain("nothing to repair" if is_clean(found) else left)
     elif not yes:
-        session.complain(f"{len(steps)} found; 'hwmgr repair --yes' puts them right")
+        which = "it" if len(steps) == 1 else "them"
+        session.complain(f"{len(steps)} found; 'hwmgr repair --yes' puts {which} right")
     if not yes:
         raise typer.Exit(1 if steps else 0)
     with session.busy(f"repairing {len(steps)}"):
@@ -114,6 +119,11 @@ def _warn_unless_all_is_seen(session: Session, node: Node) -> None:
     if not Sight(node.proc, node.all_processes).all_processes:
         session.complain(
             "not every process can be seen from here: run it as root, on the host itself"
+        )
+    if session.sysfs and os.path.realpath(session.sysfs) != "/sys":
+        session.complain(
+            f"functions are read from {session.sysfs}, netdevs and processes from this machine:"
+            " of another machine's tree only a part can be examined"
         )
 
 
@@ -145,7 +155,11 @@ def _show(session: Session, found: list[Finding], output: Output | None) -> None
 
 def _counted(found: list[Finding]) -> str:
     counts = [(s, sum(1 for f in found if f.severity is s)) for s in Severity]
-    text = ", ".join(f"{n} {s}" for s, n in counts if n)
+    text = ", ".join(f"{n} {s}{_plural(s, n)}" for s, n in counts if n)
     cures = sum(1 for f in found if f.cure is not None)
     more = f"; 'hwmgr repair' has a cure for {cures}" if cures else ""
     return f"{text}{more}"
+
+
+def _plural(severity: Severity, number: int) -> str:
+    return "" if number == 1 or severity is Severity.INFO else "s"

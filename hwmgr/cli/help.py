@@ -4,10 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from typer.core import TyperArgument, TyperCommand
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 
 if TYPE_CHECKING:
     import typer
+
+STATES = """States, and what to do:
+
+\b
+  free       nobody has it
+  allocated  a pod has it; OWNER says which
+  leaked     its pod is gone: hwmgr repair
+  dirty      nobody has it, but a setting or driver is left over: hwmgr doctor
+  foreign    somebody without a record has it: hwmgr doctor says who
+  broken     no driver has it, or its record is wrong: hwmgr doctor
+"""
+
+
+class GroupsFirst(TyperGroup):
+    """A group of commands with ``pf`` and ``vf`` first in its help; use it as ``cls``."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:  # type: ignore[override]
+        """Return the names in that order, each kind as it was added."""
+        return sorted(super().list_commands(ctx), key=lambda name: name not in ("pf", "vf"))
 
 
 class PlainCommand(TyperCommand):

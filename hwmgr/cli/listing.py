@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeVar
 
@@ -9,18 +10,20 @@ from hwmgr.cli import columns as cli_columns
 from hwmgr.cli import views as cli_views
 from hwmgr.cli.output import Output
 from hwmgr.inventory import inventory
+from hwmgr.model import VFState
 from hwmgr.pci import full_address, list_pfs, pf_named
 from hwmgr.pfinventory import pf_inventory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from hwmgr.cli.output import Column
     from hwmgr.cli.session import Session
     from hwmgr.cli.views import Json
-    from hwmgr.model import VFState
 
-_NO_PF = "no PF with SR-IOV on this node"
+NO_PF = "no PF with SR-IOV on this node"
+_NO_VF = "no VF; 'hwmgr pf list' has the PFs, 'hwmgr apply --help' says how to make VFs"
+_WRONG = (VFState.LEAKED, VFState.DIRTY, VFState.FOREIGN, VFState.BROKEN)
 _Info = TypeVar("_Info")
 
 
@@ -40,7 +43,7 @@ def show_pfs(session: Session, output: Output | None) -> None:
         found = pf_inventory(session.node())
     _show(session, output, found, cli_columns.PF_COLUMNS, cli_views.pf_row, cli_views.pf_view)
     if not found:
-        session.complain(_NO_PF)
+        session.complain(NO_PF)
 
 
 def show_vfs(session: Session, output: Output | None, wanted: Wanted) -> None:
@@ -56,7 +59,17 @@ def show_vfs(session: Session, output: Output | None, wanted: Wanted) -> None:
     _show(session, output, found, cli_columns.VF_COLUMNS, cli_views.vf_row, cli_views.vf_view)
     if not found:
         asked = wanted != Wanted()
-        session.complain("no such VF" if asked else "no VF" if list_pfs(node.sysfs) else _NO_PF)
+        session.complain("no such VF" if asked else _NO_VF if list_pfs(node.sysfs) else NO_PF)
+    if (output or session.output) in (Output.TABLE, Output.WIDE):
+        point_on(session, (info.state for info in found))
+
+
+def point_on(session: Session, states: Iterable[VFState]) -> None:
+    """Say on a terminal who explains the states that are not as they should be."""
+    counts = Counter(states)
+    wrong = ", ".join(f"{counts[state]} {state}" for state in _WRONG if counts[state])
+    if wrong and session.stdout.isatty():
+        session.complain(f"{wrong}: 'hwmgr doctor' says why, and what to do")
 
 
 def _show(

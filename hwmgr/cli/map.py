@@ -9,6 +9,7 @@ import typer
 
 from hwmgr.cli import vfmap, vfmap_svg, vfmap_text
 from hwmgr.cli.events import instant
+from hwmgr.cli.listing import point_on
 from hwmgr.cli.options import OutputOption, session_of
 from hwmgr.cli.output import Output
 from hwmgr.errors import HwmgrError
@@ -39,6 +40,7 @@ def vf_map(
         session.show([], [], form, data=vfmap.view(found))
     else:
         session.print(vfmap_text.render(found, session.screen()) + "\n")
+        point_on(session, (cell.state for cell in found.cells))
 
 
 def _write(path: str, text: str) -> None:

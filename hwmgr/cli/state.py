@@ -13,7 +13,7 @@ from hwmgr.cli.help import PlainCommand
 from hwmgr.cli.options import OutputOption, session_of
 from hwmgr.errors import StateError
 
-state_app = typer.Typer(help="Saved state, of every format.", rich_markup_mode=None)
+state_app = typer.Typer(help="Saved state, of every format: list, show.", rich_markup_mode=None)
 
 
 @state_app.command("list", epilog="Example: hwmgr state list -o json")

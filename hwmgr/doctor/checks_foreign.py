@@ -47,7 +47,7 @@ def _of(facts: Facts, info: VFInfo) -> Iterator[Finding]:
         space, netdev = places[0]
         held = ", ".join(h.text for h in space.holders)
         evidence = Evidence(f"{netdev.name} is there, kept by {held}", space.path)
-        text = f"end {space.holders[0].text if space.holders else space.path}; the VF comes home"
+        text = f"{_ending(space)}; the VF comes home"
         yield _of_others(info, text, Severity.WARNING, evidence)
     elif vf.address in facts.no_netdevs:
         device = f"/sys/bus/pci/devices/{vf.address}"
@@ -57,6 +57,16 @@ def _of(facts: Facts, info: VFInfo) -> Iterator[Finding]:
         yield Finding("vf-foreign", Severity.INFO, vf.address, reason, (evidence,), text)
     else:
         yield _nowhere(facts, info)
+
+
+def _ending(space: Space) -> str:
+    """Say what ends a namespace: its pod, which is what mounts stand for, or what else keeps it."""
+    if not space.holders:
+        return f"end {space.path}"
+    first = space.holders[0]
+    if first.kind is HeldBy.MOUNT:
+        return f"delete the pod that has {first.path}, or unmount that"
+    return f"end {first.text}"
 
 
 def _is_stale(facts: Facts, address: str, netdev: Netdev) -> bool:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.multus.fakes import FakeRunner, RecordingPlugin, World, failure
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 A = {"name": "neta", "type": "plugA", "cniVersion": "1.1.0"}
 B = {"name": "netb", "type": "plugB", "cniVersion": "1.1.0"}

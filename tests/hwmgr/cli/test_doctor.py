@@ -125,7 +125,7 @@ def test_on_a_terminal(damaged: Machine, monkeypatch: pytest.MonkeyPatch, width:
         wrapped = [line for line in out.splitlines() if line.startswith(" ")]
         assert max(map(len, wrapped)) <= max(width, 40)
         assert "whose namespace" in " ".join(out.split())
-        says = "4 found" if command == "repair" else "2 error, 3 warning, 1 info; 'hwmgr repair'"
+        says = "4 found" if command == "repair" else "2 errors, 3 warnings, 1 info; 'hwmgr repair'"
         assert says in err
 
 
@@ -157,6 +157,24 @@ def test_a_clean_node_says_so(machine: Machine) -> None:
     assert err.startswith("hwmgr: 1 info")
 
 
+@pytest.mark.parametrize("command", [("vf", "list"), ("vf", "list", "-o", "wide"), ("vf", "map")])
+def test_who_sees_a_state_that_is_wrong_is_told_who_explains_it(
+    damaged: Machine, command: tuple[str, ...]
+) -> None:
+    status, _out, err = run(damaged, *command, out=Tty())
+    assert status == 0
+    assert err == "hwmgr: 1 leaked, 1 dirty, 1 broken: 'hwmgr doctor' says why, and what to do\n"
+    assert run(damaged, *command)[2] == "", "elsewhere the table is all"
+    assert run(damaged, *command, "-o", "json", out=Tty())[2] == ""
+
+
+def test_one_finding_is_put_right_in_the_singular(machine: Machine) -> None:
+    machine.sim.vf_side.change("0000:01:00.0", 3, VFSettings(vlan=77, qos=0))
+    assert run(machine, "vf", "list", out=Tty())[2].startswith("hwmgr: 1 dirty: ")
+    assert run(machine, "doctor")[2].startswith("hwmgr: 1 warning; 'hwmgr repair' has a cure")
+    assert "1 found; 'hwmgr repair --yes' puts it right" in run(machine, "repair")[2]
+
+
 def test_one_pf(damaged: Machine) -> None:
     found = json.loads(run(damaged, "doctor", "--pf", "eth1", "-o", "json")[1])
     assert len(found) == 4
@@ -180,7 +198,7 @@ def test_repair_tells_what_became_of_each(damaged: Machine) -> None:
     status, out, _err = run(damaged, "repair", "--yes")
     assert status == 0
     assert "done" in out.splitlines()[-1]
-    left = "no cure for what is left (2 warning); 'hwmgr doctor' says what to do"
+    left = "no cure for what is left (2 warnings); 'hwmgr doctor' says what to do"
     assert run(damaged, "repair", "--yes") == (0, "", f"hwmgr: {left}\n")
     assert run(damaged, "repair", "0000:01:10.0") == (0, "", "hwmgr: nothing to repair\n")
     status, out, err = run(damaged, "repair", "0000:ff:1f.7")

@@ -123,8 +123,9 @@ def test_an_empty_list_says_what_is_missing(in_memory: Path) -> None:
         status, out, err = shown(guest, *words)
         assert (status, out.count("\n")) == (0, 1)
         assert err == "hwmgr: no PF with SR-IOV on this node\n"
+    assert shown(guest, "doctor")[2].endswith("hwmgr: no PF with SR-IOV on this node\n")
     machine = build(str(in_memory), Nic(vfs=0))
-    assert shown(machine.node, "vf", "list")[2] == "hwmgr: no VF\n"
+    assert shown(machine.node, "vf", "list")[2].startswith("hwmgr: no VF; 'hwmgr pf list' has")
     assert shown(machine.node, "vf", "list", "--state", "leaked")[2] == "hwmgr: no such VF\n"
     assert shown(machine.node, "pf", "list")[2] == ""
     machine.close()
@@ -133,6 +134,15 @@ def test_an_empty_list_says_what_is_missing(in_memory: Path) -> None:
 def shown(node: Node, *words: str) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
     return main(words, Session(lambda *_: node, {}, out, err)), out.getvalue(), err.getvalue()
+
+
+@pytest.mark.parametrize("command", ["doctor", "repair"])
+def test_another_machines_tree_is_no_whole_node(command: str) -> None:
+    tree = str(FIXTURES / "82599-ixgbe/sys")
+    err = shown(node_on(FIXTURES / "82599-ixgbe"), "--sysfs", tree, command)[2]
+    assert f"functions are read from {tree}, netdevs and processes from this machine" in err
+    own = shown(node_on(FIXTURES / "82599-ixgbe"), "--sysfs", "/sys", command)[2]
+    assert "functions are read from" not in own
 
 
 def test_both_netdevs_of_a_shared_vf_are_shown() -> None:

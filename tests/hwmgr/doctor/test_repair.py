@@ -502,7 +502,10 @@ def test_a_pod_of_a_plugin_that_makes_no_claims_keeps_its_vf(bench: Bench) -> No
     bench.machine.netlink.edit("net1", pod.key, alias=None)
     mounted = Path(node.proc, "self/mountinfo")
     mounted.write_text(f"1 1 0:4 net:[{pod.key[1]}] {pod.path} rw - nsfs nsfs rw\n")
-    assert {(f.id, f.cure) for f in doctor.examine(node)} == {("vf-foreign", None)}
+    (found,) = doctor.examine(node)
+    assert (found.id, found.cure) == ("vf-foreign", None)
+    told = f"delete the pod that has {pod.path}, or unmount that; the VF comes home"
+    assert found.repair == told
     mounted.unlink()
     bench.machine.kill(pod)
     assert "companion-orphaned" in {f.id for f in doctor.examine(node)}
