@@ -215,6 +215,18 @@ def test_one_that_comes_while_another_makes_vfs_waits_for_it(machine: Machine, b
     assert len(list_vfs(machine.sim, PF)) == (7 if back else 3)
 
 
+def test_vfs_made_by_hand_whose_netdevs_are_late(machine: Machine) -> None:
+    """iavf makes them some time after the VFs: apply may come in between."""
+    machine.sim.write(device_path(PF, "sriov_numvfs"), "0")
+    machine.netlink.late = True
+    machine.sim.write(device_path(PF, "sriov_numvfs"), "4")
+    machine.udev.later = [lambda: None, machine.netlink.deliver]
+    desired = wanted({"numVfs": 4, "vfs": [{"range": "0", "vlan": 2}, {"range": "1", "mtu": 1400}]})
+    applying.apply(machine.node, desired, PLAIN)
+    assert machine.sim.vf_side.get(PF)[0].vlan == 2
+    assert machine.netlink.space()["eth1v1"].mtu == 1400
+
+
 def test_several_pfs_are_looked_at_again_while_nobody_is_at_work(machine: Machine) -> None:
     """Two applies that are refused at once do not wait for each other for ever."""
     machine.sim.add_nic(Nic(address="0000:03:00.0", ifname="eth3", vfs=0))
@@ -245,6 +257,16 @@ def test_a_full_disk_where_all_is_as_desired(machine: Machine) -> None:
     full = replace_node(machine.node, state=Full(machine.state.root), log=said.append)
     assert applying.apply(full, wanted({"numVfs": 7}), PLAIN) == []
     assert "No space left" in said[-1]
+
+
+def test_nobody_loses_a_vf_for_nothing_on_a_full_disk(machine: Machine) -> None:
+    attach(machine, 5)
+    before = machine.snapshot()
+    full = replace_node(machine.node, state=Full(machine.state.root))
+    with pytest.raises(StateError, match="No space left"):
+        applying.apply(full, wanted({"numVfs": 3}), FORCED)
+    assert differences(before, machine.snapshot()) == {}
+    assert machine.node.journal.addresses() == [machine.nics[0].vf(5)]
 
 
 def test_revert_on_a_full_disk(machine: Machine) -> None:
