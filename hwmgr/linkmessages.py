@@ -123,6 +123,5 @@ def default_route(message: Any) -> DefaultRoute:
     return DefaultRoute(
         index=int(message.get_attr("RTA_OIF") or (hops[0]["oif"] if hops else 0)),
         gateway=message.get_attr("RTA_GATEWAY"),
-        metric=int(message.get_attr("RTA_PRIORITY") or 0),
         request=given,
     )

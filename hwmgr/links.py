@@ -18,7 +18,6 @@ class DefaultRoute:
 
     index: int
     gateway: str | None
-    metric: int
     request: Mapping[str, Any]
 
 

@@ -32,7 +32,6 @@ class Format(StrEnum):
     SRIOV_CNI = "sriov-cni"
     CLAIM = "claim"
     LEFT_CALL = "left-call"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,14 +74,6 @@ def is_folder(name: str) -> bool:
     return name.isascii() and name.isdigit()
 
 
-def parse_ns_link(text: str) -> int | None:
-    """Return the inode in ``net:[4026533211]``, None for any other text."""
-    number = text.removeprefix("net:[").removesuffix("]")
-    if text != f"net:[{number}]" or not is_folder(number):
-        return None
-    return int(number)
-
-
 def split_name(name: str) -> tuple[str, str]:
     """Split ``<container>-<interface>`` as well as the name alone allows.
 

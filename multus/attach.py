@@ -108,23 +108,22 @@ def _attach_one(session: Session, item: Attachment, index: int) -> Result:
         deadline,
         lambda plugin: doors.checkpoint(f"{name}.plugin.{plugin}.ran"),
     )
-    _save_result(session, item, result)
+    session.saved.save_result(cached(item, result))
     doors.checkpoint(f"{name}.cached")
     return result
 
 
-def _save_result(session: Session, item: Attachment, result: Result) -> None:
-    session.saved.save_result(
-        CachedResult(
-            container_id=item.container_id,
-            ifname=item.ifname,
-            network=item.delegate.plugin_list().name,
-            netns=item.netns,
-            conf=item.delegate.conf,
-            cni_args=item.cni_args,
-            capability_args=item.capability_args,
-            result=result.data,
-        )
+def cached(item: Attachment, result: Result) -> CachedResult:
+    """Return what is saved of a delegate's ADD, for its CHECK and DEL."""
+    return CachedResult(
+        container_id=item.container_id,
+        ifname=item.ifname,
+        network=item.delegate.plugin_list().name,
+        netns=item.netns,
+        conf=item.delegate.conf,
+        cni_args=item.cni_args,
+        capability_args=item.capability_args,
+        result=result.data,
     )
 
 
@@ -155,7 +154,7 @@ def _finished(
     changed = default_routes.take(doors.routes, items, results)
     for item, before, after in zip(items, results, changed, strict=True):
         if after is not before:
-            _save_result(session, item, after)
+            session.saved.save_result(cached(item, after))
     doors.checkpoint("add.routes")
     if pod is not None:
         write_status(pod, items, changed, doors.device_info, session.log)

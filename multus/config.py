@@ -42,7 +42,6 @@ class NetConf:
     name: str
     type: str
     cni_version: str
-    has_cni_version: bool
     conf_dir: str
     cni_dir: str
     bin_dir: str
@@ -73,7 +72,6 @@ def load_conf(data: bytes) -> NetConf:
         name=fields.text("name"),
         type=fields.text("type"),
         cni_version=fields.text("cniVersion"),
-        has_cni_version=bool(fields.text("cniVersion")),
         conf_dir=fields.text("confDir") or DEFAULT_CONF_DIR,
         cni_dir=fields.text("cniDir") or DEFAULT_CNI_DIR,
         bin_dir=fields.text("binDir") or DEFAULT_BIN_DIR,

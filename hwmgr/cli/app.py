@@ -128,13 +128,9 @@ app.command(
 
 def _print_version(value: bool) -> None:
     if value:
-        from importlib.metadata import PackageNotFoundError, version
+        from hwmgr.release import installed
 
-        try:
-            number = version("hwmgr")
-        except PackageNotFoundError:
-            number = "(not installed)"
-        typer.echo(f"hwmgr {number}")
+        typer.echo(f"hwmgr {installed()}")
         raise typer.Exit
 
 

@@ -47,7 +47,7 @@ _THREADS_SECONDS = 2.0
 
 @dataclass(frozen=True, slots=True)
 class ClustersFacts:
-    """For /readyz and metrics.
+    """For metrics.
 
     ``node`` is "" while the node's name is not known. ``caches`` has (kubeconfig, facts) of every
     cache. ``reads`` counts (kind, "cache" or "live"). ``events`` are those about pods.
@@ -57,11 +57,6 @@ class ClustersFacts:
     caches: tuple[tuple[str, CacheFacts], ...]
     reads: Mapping[tuple[str, str], int]
     events: LaterFacts
-
-    @property
-    def synced(self) -> bool:
-        """Tell whether every cache is fresh; so it is while no call has named a cluster."""
-        return all(facts.fresh for _, facts in self.caches)
 
 
 class Clusters:

@@ -92,13 +92,9 @@ def _manifests(
 
 def _print_version(value: bool) -> None:
     if value:
-        from importlib.metadata import PackageNotFoundError, version
+        from hwmgr.release import installed
 
-        try:
-            number = version("hwmgr")
-        except PackageNotFoundError:
-            number = "(not installed)"
-        typer.echo(f"multusctl {number}")
+        typer.echo(f"multusctl {installed()}")
         raise typer.Exit
 
 

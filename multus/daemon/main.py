@@ -26,7 +26,7 @@ from multus.daemon.dispatch import Dispatcher
 from multus.daemon.life import Daemon
 from multus.daemon.listener import Listener, SocketError, only_root
 from multus.daemon.metrics import Metrics
-from multus.daemon.options import parse, version
+from multus.daemon.options import parse
 from multus.daemon.service import Service
 from multus.daemon.systemd import ActivationError, Notifier, listen_sockets
 from multus.daemon.vfgauge import VFGauge
@@ -60,7 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run until told to end; returns the exit status: 0, 1 for a failure, 2 for wrong settings."""
     options = parse(sys.argv[1:] if argv is None else argv)
     if options.version:
-        print(f"multus-daemon {version()}")
+        from hwmgr.release import installed
+
+        print(f"multus-daemon {installed()}")
         return 0
     env = dict(os.environ)
     try:

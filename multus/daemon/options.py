@@ -47,13 +47,3 @@ def parse(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--version", action="store_true", help="print the version and end")
     return parser.parse_args(argv)
-
-
-def version() -> str:
-    """Return the version that is installed."""
-    from importlib import metadata
-
-    try:
-        return metadata.version("hwmgr")
-    except metadata.PackageNotFoundError:
-        return "(not installed)"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from hwmgr.errors import HwmgrError
 from multus import cnitypes, known
+from multus.attach import cached
 from multus.cniargs import parse_args_leniently
 from multus.cnitypes import CNIError
 from multus.config import load_conf
@@ -19,7 +20,6 @@ from multus.intents import Phase, Record, Step, StepState
 from multus.jsonfields import FieldError, Fields, decode, encode
 from multus.namespaces import OWN_NAMESPACE
 from multus.plan import plan_attachments
-from multus.savedstate import CachedResult
 from multus.session import Session
 from multus.translate import to_cni
 from multus.undo import namespace_to_clean
@@ -167,7 +167,7 @@ class Single:
             doors.checkpoint("add.single.started")
             deadline = session.deadlines.for_attach(doors.clock.monotonic())
             result = doors.chains.add(item, session.path, deadline, lambda _index: None)
-            session.saved.save_result(_cached(item, result))
+            session.saved.save_result(cached(item, result))
             session.intents.save(record.marked(index, StepState.ADDED))
             doors.checkpoint("add.single.added")
         except Exception as error:
@@ -209,16 +209,3 @@ def _place(record: Record, item: Attachment) -> int | None:
         if record.steps[index].attachment.ifname == item.ifname:
             return index
     return None
-
-
-def _cached(item: Attachment, result: Result) -> CachedResult:
-    return CachedResult(
-        container_id=item.container_id,
-        ifname=item.ifname,
-        network=item.delegate.plugin_list().name,
-        netns=item.netns,
-        conf=item.delegate.conf,
-        cni_args=item.cni_args,
-        capability_args=item.capability_args,
-        result=result.data,
-    )

@@ -9,7 +9,7 @@ takes the first one left of its resource, so the same pod always gets the same a
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from multus.devices import checkpoint, dra, podresources
 from multus.jsonfields import FieldError, Fields
@@ -68,18 +68,6 @@ class ForeignDeviceError(DeviceError):
         self.device_id = device_id
 
 
-class DeviceSource(Protocol):
-    """Who knows what devices a pod was given."""
-
-    def of_pod(
-        self, pod: Json, cluster: Cluster | None, deadline: float
-    ) -> Mapping[str, Sequence[str]]:
-        """Return resource → device ids in the order of assignment.
-
-        ``deadline`` is on the monotonic clock, in seconds. Raises DeviceError and ApiError.
-        """
-
-
 class KubeletDevices:
     """Kubelet by its socket, else by its checkpoint file; and the API server for claims."""
 
@@ -98,7 +86,10 @@ class KubeletDevices:
     def of_pod(
         self, pod: Json, cluster: Cluster | None, deadline: float
     ) -> Mapping[str, Sequence[str]]:
-        """See DeviceSource.of_pod."""
+        """Return resource → device ids in the order of assignment.
+
+        ``deadline`` is on the monotonic clock, in seconds. Raises DeviceError and ApiError.
+        """
         try:
             containers = _container_names(pod)
             ids = _in_order(containers, self._given(pod, deadline))

@@ -31,16 +31,6 @@ def node(tmp_path: Path) -> Iterator[Node]:
     yield from make_node(tmp_path)
 
 
-@pytest.fixture
-def daemon(node: Node) -> Iterator[RunningDaemon]:
-    running = RunningDaemon(node)
-    running.start()
-    try:
-        yield running
-    finally:
-        running.close()
-
-
 def conf(node: Node) -> dict[str, Any]:
     leases = {"name": "lst", "cniVersion": "1.0.0", "plugins": [{"type": "leasea"}]}
     return {"cniVersion": "1.1.0", "delegates": [node.bridge(), leases]}

@@ -43,16 +43,6 @@ def node(tmp_path: Path, folder: str) -> Iterator[Node]:
         yield made
 
 
-@pytest.fixture
-def daemon(node: Node) -> Iterator[RunningDaemon]:
-    running = RunningDaemon(node)
-    running.start()
-    try:
-        yield running
-    finally:
-        running.close()
-
-
 CONF: dict[str, Any] = {
     "cniVersion": "1.0.0",
     "delegates": [{"name": "cheap", "type": "cheap", "cniVersion": "1.0.0"}],

@@ -29,7 +29,6 @@ VECTORS = json.loads(
     (Path(__file__).parents[1] / "vectors/sriov/legacy_state.json").read_text(encoding="utf-8")
 )
 FILES = [c for c in VECTORS["cases"] if "path" in c]
-LINKS = [c for c in VECTORS["cases"] if c.get("op") == "parse_ns_link"]
 CONTAINER = "7d888af4d7da943a41ee063f0606ec0b558eb583de12a165a530e392992e751c"
 KEYS = [
     "type",
@@ -76,11 +75,6 @@ def test_the_name_is_split_as_recorded(case: dict[str, Any]) -> None:
     wanted = (case["expect"]["container_id"], case["expect"]["ifname"])
     assert seedstate.split_name(name) == wanted
     assert seedstate.split_name(name + ".json") == wanted
-
-
-@pytest.mark.parametrize("case", LINKS, ids=[c["id"] for c in LINKS])
-def test_namespace_links(case: dict[str, Any]) -> None:
-    assert seedstate.parse_ns_link(case["value"]) == case["expect"]
 
 
 def test_other_container_ids_split_at_the_last_dash() -> None:
