@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from importlib.resources import files
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -47,6 +46,9 @@ def system_files(
     ``environment`` is what settings() returned for those who install. Raises UnitError for a path
     that systemd would read otherwise.
     """
+    # Here, since the daemon has use for this module and none for what that loads.
+    from importlib.resources import files
+
     _check(program)
     _check(state_dir)
     given = environment or {}

@@ -16,7 +16,7 @@ from hwmgr.nodeconfig import DEFAULT_PATH, load
 from hwmgr.systemfiles import NEXT, UnitError, settings, system_files
 
 _NOT_FOR_ALL = (
-    f"a container runtime's calls do not have them: state_dir in {DEFAULT_PATH} holds for all"
+    f"which a container runtime's calls do not have: state_dir in {DEFAULT_PATH} holds for all"
 )
 
 
@@ -46,7 +46,7 @@ def units(
     except UnitError as error:
         raise typer.BadParameter(f"{error}; give another path") from error
     if given:
-        session.complain(f"the units set {' and '.join(given)}; {_NOT_FOR_ALL}")
+        session.complain(f"the units set {' and '.join(given)}, {_NOT_FOR_ALL}")
     if session.sysfs:
         session.complain(f"the units are for /sys, not for {session.sysfs}")
     if install:

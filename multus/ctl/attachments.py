@@ -64,6 +64,8 @@ def _list(
     session.show(rows, _COLUMNS, output, data=found.attachments)
     for problem in found.problems:
         session.complain(problem)
+    if not (found.attachments or found.problems):
+        session.complain("no pod has saved attachments")
     raise typer.Exit(1 if found.problems else 0)
 
 

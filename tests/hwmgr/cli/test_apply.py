@@ -333,7 +333,7 @@ def test_units_use_the_files_that_the_command_uses(cli: Cli, tmp_path: Path) -> 
     assert out.count(f"\nEnvironment=HWMGR_CONFIG={config}\n") == 2
     assert f"RequiresMountsFor=/srv/state /etc/hwmgr {tmp_path}\n" in out
     assert "HWMGR_STATE_DIR" not in out
-    assert "the units set HWMGR_CONFIG; a container runtime's calls do not" in err
+    assert "the units set HWMGR_CONFIG, which a container runtime's calls do not have" in err
 
     _, out, _ = cli("--state-dir", "/srv/other", "units")
     assert out.count("\nEnvironment=HWMGR_STATE_DIR=/srv/other\n") == 2
