@@ -23,7 +23,7 @@ def open_namespace(path: str) -> int:
 
     A path under /var/run/netns whose bind mount is gone is an ordinary empty file: that is
     reported as EINVAL, not as a namespace. Nothing else is opened: paths come from mount tables that
-    any user can write (user_namespaces(7)), and a FIFO there would hold us, a device do something.
+    any user can write (user_namespaces(7)); a FIFO there would hold us, a device do something.
     """
     try:
         seen = os.open(path, os.O_PATH | os.O_CLOEXEC)
