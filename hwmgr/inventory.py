@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 from hwmgr import claims
 from hwmgr.applyrecord import ApplyRecords, Given
 from hwmgr.devicefiles import holder_files
-from hwmgr.errors import NetlinkError, RecordTorn
+from hwmgr.errors import NetlinkError, NoSuchDevice, RecordTorn
 from hwmgr.inuse import Namespaces, OpenFiles, routed_netdevs
 from hwmgr.model import VF, PciAddress, VFState, is_userspace
 from hwmgr.pci import list_vfs, survey
@@ -122,7 +122,15 @@ def look_at(node: Node, vf: VF) -> VFInfo:
     from hwmgr.pci import find_pf
 
     pf = find_pf(node.sysfs, vf.pf_address)
-    return next(i for i in inventory(node, [pf]) if i.vf.address == vf.address)
+    return of_vf(inventory(node, [pf]), vf.address)
+
+
+def of_vf(infos: Iterable[VFInfo], address: str) -> VFInfo:
+    """Return what was found out of one VF; raises NoSuchDevice for one that went meanwhile."""
+    for info in infos:
+        if info.vf.address == address:
+            return info
+    raise NoSuchDevice(address, "its PF has lost it just now; see 'hwmgr vf list'")
 
 
 @dataclass(frozen=True, slots=True)

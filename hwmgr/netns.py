@@ -15,16 +15,25 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
 _CLONE_NEWNET = 0x40000000  # include/uapi/linux/sched.h
+_OWN = "/proc/thread-self/ns/net"
 
 
 def open_namespace(path: str) -> int:
     """Open a namespace file and return its descriptor; raises NamespaceError when it is not one.
 
     A path under /var/run/netns whose bind mount is gone is an ordinary empty file: that is
-    reported as EINVAL, not as a namespace.
+    reported as EINVAL, not as a namespace. Nothing else is opened: paths come from mount tables that
+    any user can write (user_namespaces(7)); a FIFO there would hold us, a device do something.
     """
     try:
-        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        seen = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            # nsfs has one device number for all namespaces.
+            if os.fstat(seen).st_dev != os.stat(_OWN).st_dev:
+                raise NamespaceError(path, errno.EINVAL, "the file is not a network namespace")
+            fd = os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            os.close(seen)
     except (OSError, ValueError) as error:
         code = error.errno if isinstance(error, OSError) and error.errno else errno.EINVAL
         raise NamespaceError(path, code) from error
@@ -56,7 +65,7 @@ def entered(fd: int) -> Iterator[None]:
     Only the calling thread moves: namespaces belong to tasks (setns(2)), so other workers of one
     process are not affected. If the way back fails the process must not go on: SystemExit.
     """
-    home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    home = os.open(_OWN, os.O_RDONLY | os.O_CLOEXEC)
     try:
         _setns(fd)
         try:

@@ -16,7 +16,7 @@ from hwmgr import driver
 from hwmgr.applyrecord import ApplyRecords
 from hwmgr.doctor.cures_state import from_alias, plain_settings_of
 from hwmgr.errors import BindError, SysfsError, UndoIncomplete
-from hwmgr.inventory import inventory
+from hwmgr.inventory import look_at
 from hwmgr.locate import await_netdevs, here, marked_name
 from hwmgr.model import (
     USERSPACE_DRIVERS,
@@ -75,8 +75,7 @@ def reset_mac(node: Node, finding: Finding) -> list[str]:
 
 def _mac(node: Node, address: str, mac: str | None) -> list[str]:
     vf = find_vf(node.sysfs, address)
-    infos = inventory(node, [find_pf(node.sysfs, vf.pf_address)])
-    now = next(i for i in infos if i.vf.address == address).settings
+    now = look_at(node, vf).settings
     pinned = now.mac if now is not None else None
     netdevs = here(node, address)
     if not netdevs:

@@ -15,7 +15,7 @@ from hwmgr.devicefiles import holder_files
 from hwmgr.doctor.checks_vfs import plain_settings
 from hwmgr.errors import RecordTorn
 from hwmgr.inuse import OpenFiles
-from hwmgr.inventory import inventory
+from hwmgr.inventory import inventory, of_vf
 from hwmgr.locate import inside, is_marked, marked_name, marked_owner
 from hwmgr.model import (
     Before,
@@ -193,7 +193,7 @@ def from_alias(node: Node, address: PciAddress, path: str) -> Record | None:
 def plain_settings_of(node: Node, vf: VF) -> VFSettings | None:
     """Return what a VF is to have when nobody has it; None when its PF cannot be asked."""
     infos = inventory(node, [find_pf(node.sysfs, vf.pf_address)])
-    return plain_settings(next(i for i in infos if i.vf.address == vf.address), infos)
+    return plain_settings(of_vf(infos, vf.address), infos)
 
 
 def _saved(

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from hwmgr.deadline import within
 from hwmgr.errors import NamespaceError
 from hwmgr.netns import entered, has_interface, identity, open_namespace
 from tests.fakes.namespaces import Namespace
@@ -53,6 +54,21 @@ def test_what_is_no_namespace(tmp_path: Path) -> None:
             open_namespace(path)
         assert caught.value.errno == code, path
         assert len(os.listdir("/proc/self/fd")) == before, "a descriptor is left open"
+
+
+def test_what_is_no_namespace_is_not_even_opened(tmp_path: Path) -> None:
+    """A FIFO waits for its writer, /dev/watchdog reboots the node; a pod can have us look at it."""
+    path = str(tmp_path / "ns")
+    os.mkfifo(path)
+
+    def look() -> int:
+        try:
+            identity(path)
+        except NamespaceError as error:
+            return error.errno
+        return 0
+
+    assert within(20, look) == errno.EINVAL
 
 
 def test_a_closed_namespace_has_no_path(namespace: Namespace) -> None:

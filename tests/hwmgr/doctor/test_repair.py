@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from hwmgr.links import Links
     from hwmgr.node import Node
+    from hwmgr.sysfs import Folder
     from tests.fakes.machine import Machine
     from tests.fakes.namespaces import Namespace
 
@@ -712,3 +713,38 @@ def test_on_a_full_disk_what_cannot_be_recorded_is_not_done(
     assert [o.problems for o in repair.carry_out(node, repair.plan(node)) if o.problems] == []
     assert doctor.examine(node) == []
     assert bench.untouched() == untouched
+
+
+class _Unplugged(KernelSim):
+    """The administrator's ``echo 0 > sriov_numvfs`` comes when a VF is read for the n-th time."""
+
+    left = 0
+
+    def folder(self, path: str) -> Folder | None:
+        if path.endswith(VF) and self.left:
+            self.left -= 1
+            if not self.left:
+                self.write(f"bus/pci/devices/{PF}/sriov_numvfs", "0")
+        return super().folder(path)
+
+
+@pytest.mark.parametrize("damage", [settings_left, admin_mac_left, duplicate_mac, unbound, renamed])
+def test_a_vf_that_goes_while_it_is_put_right_leaves_nothing(
+    in_memory: Path, damage: Callable[[Bench], None]
+) -> None:
+    for number in itertools.count(1):
+        base = in_memory / str(number)
+        base.mkdir()
+        with closing(build(str(base), Nic(vfs=5))) as machine:
+            bench = Bench(machine)
+            damage(bench)
+            sim = _Unplugged(machine.sim.base, machine.netlink)
+            node = replace_node(machine.node, sysfs=sim)
+            (step, *_others) = [s for s in repair.plan(node) if s.finding.subject == VF]
+            sim.left = number
+            repair.act(node, step)
+            if sim.left:
+                assert number > 2
+                return
+            repair.carry_out(node, repair.plan(node))
+            assert VF not in node.journal.addresses()
