@@ -203,7 +203,7 @@ def parse(path: str, data: bytes) -> dict[str, Any]:
     try:
         value = json.loads(data)
     except ValueError as error:
-        raise RecordTorn(path, str(error)) from error
+        raise RecordTorn(path, f"it is not JSON: {error}") from error
     if not isinstance(value, dict):
         raise RecordTorn(path, "it is not a JSON object")
     return cast("dict[str, Any]", value)

@@ -69,7 +69,7 @@ class StateDir:
         try:
             value: object = json.loads(data)
         except (ValueError, RecursionError) as error:
-            raise RecordTorn(self.path(*names), str(error)) from error
+            raise RecordTorn(self.path(*names), f"it is not JSON: {error}") from error
         return value
 
     def write_json(self, value: object, *names: str, lasting: bool = True) -> None:

@@ -32,9 +32,9 @@ _GROUP_EXAMPLES = """Examples:
 
 \b
   hwmgr pf list
-  hwmgr vf list         (who holds each VF; -o wide: why it is in its state)
+  hwmgr vf list         (who holds each VF)
   hwmgr vf list --pf enp1s0 --state leaked -o json
-  hwmgr vf show 0000:01:10.0
+  hwmgr vf show 0000:01:10.0    (and why it is in its state)
   hwmgr vf map
   hwmgr doctor          (says what is wrong, and why)
   hwmgr repair          (prints its plan)

@@ -45,11 +45,12 @@ def _state_show(
     output: OutputOption = None,
 ) -> None:
     """Show one saved state and all that it holds."""
+    from hwmgr.pci import full_address
     from hwmgr.savedstate import content, find
 
     session = session_of(context)
     state = session.node().state
-    found = find(state, id_)
+    found = find(state, full_address(id_) or id_)
     if len(found) != 1:
         ids = ", ".join(e.id for e in found)
         problem = f"{id_!r} names several: {ids}" if found else f"no saved state is {id_!r}"

@@ -152,11 +152,10 @@ def _hugepages(facts: Facts) -> Iterator[Finding]:
         id="hugepages",
         severity=Severity.INFO if some else Severity.WARNING,
         subject=dpdk[0][1].address,
-        finding=f"{len(dpdk)} DPDK devices are allocated, and no huge page is "
-        + ("free" if some else "there"),
+        finding=f"DPDK devices are allocated, and no huge page is {'free' if some else 'there'}",
         evidence=(
             Evidence(counts, "/sys/kernel/mm/hugepages"),
-            Evidence(f"{len(dpdk)} records of DPDK devices", dpdk[0][0].path),
+            Evidence(f"records of DPDK devices: {len(dpdk)}", dpdk[0][0].path),
         ),
         repair="none if they have them all" if some else "sysctl vm.nr_hugepages=1024",
     )

@@ -218,6 +218,8 @@ def test_state_list_and_show(cli: Cli) -> None:
     several = cli("state", "show", VF)
     assert (several.status, several.err.count("\n")) == (1, 1)
     assert "names several" in several.err
+    assert "names several" in cli("state", "show", VF.removeprefix("0000:")).err
+    assert cli("state", "list", "-o", "json").json[-1]["problem"].startswith("it is not JSON: ")
     assert cli("state", "show", "nothing").status == 1
 
 
