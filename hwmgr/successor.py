@@ -14,8 +14,9 @@ from hwmgr.errors import NamespaceError, NetlinkError, RecordTorn
 from hwmgr.holders import namespace_holders
 from hwmgr.locate import here, inside, open_kept
 from hwmgr.model import Kind
-from hwmgr.netns import identity, identity_of, open_namespace
+from hwmgr.netns import identity_of, open_namespace
 from hwmgr.savedstate import written_since
+from hwmgr.sight import Sight
 
 if TYPE_CHECKING:
     from hwmgr.model import PciAddress, Record
@@ -29,19 +30,18 @@ def successor(node: Node, record: Record, netns_path: str | None = None) -> str 
     since sriov-cni before 2.7 claims nothing; and, once the owner's namespace is no more, who has
     its netdev in another one. A netdev that is here or with its owner is nobody else's.
     """
+    owner = record.owner.netns
     path = _claimed(node, record.address)
-    if path and path != record.owner.netns.path:
-        try:
-            lives = not identity(path).same_namespace(record.owner.netns)
-        except NamespaceError:
-            lives = False
-        if lives:
+    if path and path != owner.path:
+        sight = Sight(node.proc, node.all_processes)
+        key = sight.namespace(path)
+        if sight.says_nothing(path) if key is None else key != (owner.dev, owner.inode):
             return f"sriov-cni's claim gives it to namespace {path}"
     if record.kind is Kind.DPDK or not record.before.netdevs:
         return _by_state_file(node, record)
     if here(node, record.address):
         return None
-    fd = open_kept(node, record.owner.netns, netns_path)
+    fd = open_kept(node, owner, netns_path)
     if fd is None:
         return _by_state_file(node, record) or _elsewhere(node, record.address)
     try:
