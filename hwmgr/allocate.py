@@ -18,6 +18,7 @@ from hwmgr.locate import here, open_owner
 from hwmgr.model import describe
 from hwmgr.pci import find_vf, list_vfs
 from hwmgr.restore import give_up
+from hwmgr.sight import UNSEEN_HINT, Life, Sight
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -38,13 +39,17 @@ def take(node: Node, address: str, pf_address: str, container_id: str, ifname: s
     record = _record(node, address)
     if record is not None:
         mine = record.owned_by(container_id, ifname)
-        if not mine and owner_alive(node, record):
-            raise DeviceBusy(address, f"it is allocated to {describe(record)}", describe(record))
+        life = Life.GONE if mine else owner_life(node, record)
+        if life is not Life.GONE:
+            text = f"it is allocated to {describe(record)}"
+            raise DeviceBusy(address, _said(text, life), describe(record))
         give_up(node, record)
     path = claims.claimed_by(node.state, address)
     if path is not None:
-        if claims.is_live(path):
-            raise DeviceBusy(address, f"sriov-cni has allocated it to namespace {path}", path)
+        life = claim_life(node, path)
+        if life is not Life.GONE:
+            text = f"sriov-cni has allocated it to namespace {path}"
+            raise DeviceBusy(address, _said(text, life), path)
         claims.release(node.state, address, path)
 
 
@@ -81,18 +86,37 @@ def choose(node: Node, pf: PF, *, l2: bool, container_id: str, ifname: str, lock
         if state == "free":
             return given_back
         counts[state] += 1
-    raise NoFreeVF(pf.ifname or pf.address, dict(counts))
+    hint = f"of those {Life.UNSEEN}, {UNSEEN_HINT}" if counts[Life.UNSEEN] else ""
+    raise NoFreeVF(pf.ifname or pf.address, dict(counts), hint)
 
 
 def owner_alive(node: Node, record: Record) -> bool:
-    """Tell whether the namespace of a record's owner still exists, in this boot."""
+    """Tell whether the namespace of a record's owner exists, or may where we do not see it."""
+    return owner_life(node, record) is not Life.GONE
+
+
+def owner_life(node: Node, record: Record) -> Life:
+    """Say whether the namespace of a record's owner still exists, in this boot."""
     if record.boot_id != node.boot_id:
-        return False
-    fd = open_owner(node, record.owner.netns)
-    if fd is None:
-        return False
-    os.close(fd)
-    return True
+        return Life.GONE
+    netns = record.owner.netns
+    fd = open_owner(node, netns)
+    if fd is not None:
+        os.close(fd)
+        return Life.LIVES
+    sight = Sight(node.proc, node.all_processes)
+    if sight.namespace(netns.path) == (netns.dev, netns.inode):
+        return Life.LIVES
+    return Life.UNSEEN if sight.says_nothing(netns.path) else Life.GONE
+
+
+def claim_life(node: Node, path: str) -> Life:
+    """Say whether the namespace in a claim still exists."""
+    return Sight(node.proc, node.all_processes).life(path)
+
+
+def _said(text: str, life: Life) -> str:
+    return f"{text}; {UNSEEN_HINT}" if life is Life.UNSEEN else text
 
 
 def _record(node: Node, address: str) -> Record | None:
@@ -108,13 +132,15 @@ def _state(node: Node, vf: VF) -> str:
     except RecordTorn:
         return "broken"
     if record is not None:
-        return "allocated" if owner_alive(node, record) else "leaked"
+        life = owner_life(node, record)
+        return {Life.LIVES: "allocated", Life.GONE: "leaked"}.get(life, str(life))
     try:
         path = claims.claimed_by(node.state, vf.address)
     except RecordTorn:
         return "broken"
-    if path is not None and claims.is_live(path):
-        return "foreign"
+    life = Life.GONE if path is None else claim_life(node, path)
+    if life is not Life.GONE:
+        return "foreign" if life is Life.LIVES else str(life)
     if vf.driver is None:
         return "without driver"
     if not vf.netdevs:

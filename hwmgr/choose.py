@@ -10,6 +10,7 @@ from hwmgr.errors import DeviceBusy
 from hwmgr.locate import here
 from hwmgr.model import USERSPACE_DRIVERS, Before, Kind, PciAddress, describe
 from hwmgr.pci import find_pf, find_vf, list_vfs, pf_named
+from hwmgr.sight import Life
 
 if TYPE_CHECKING:
     from contextlib import ExitStack
@@ -70,7 +71,7 @@ def _select_pf(node: Node, request: AttachRequest, pf: PF) -> Chosen:
         claim = claims.claimed_by(node.state, vf.address)
         if record is not None and allocate.owner_alive(node, record):
             holder = describe(record)
-        elif claim is not None and claims.is_live(claim):
+        elif claim is not None and allocate.claim_life(node, claim) is not Life.GONE:
             holder = f"namespace {claim}"
         elif vf.driver is not None and not vf.netdevs and vf.driver not in USERSPACE_DRIVERS:
             holder = "another namespace"

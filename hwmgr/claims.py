@@ -1,11 +1,12 @@
-"""sriov-cni's claim files, ``pci/<PCI address>`` with a namespace path: respected and written."""
+"""sriov-cni's claim files, ``pci/<PCI address>`` with a namespace path: respected and written.
+
+sriov-cni takes one for stale once its path is no namespace (pkg/utils/pci_allocator.go); see
+hwmgr.sight for where that cannot be told.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
-
-from hwmgr.errors import NamespaceError
-from hwmgr.netns import identity
 
 if TYPE_CHECKING:
     from hwmgr.store import StateDir
@@ -17,16 +18,6 @@ def claimed_by(state: StateDir, address: str) -> str | None:
     """Return the namespace path in a function's claim file, None when it has none."""
     data = state.read_bytes(_FOLDER, address)
     return None if data is None else data.decode("utf-8", "replace").strip()
-
-
-def is_live(path: str) -> bool:
-    """Tell whether a claim still counts: sriov-cni takes it for stale once its path is no
-    namespace any more (pkg/utils/pci_allocator.go)."""
-    try:
-        identity(path)
-    except NamespaceError:
-        return False
-    return True
 
 
 def write(state: StateDir, address: str, netns_path: str) -> None:

@@ -198,10 +198,10 @@ class BindError(DeviceError):
 class NoFreeVF(HwmgrError):
     """No VF of the PF is free; ``counts`` gives how many are in which state."""
 
-    def __init__(self, pf: str, counts: dict[str, int]) -> None:
+    def __init__(self, pf: str, counts: dict[str, int], hint: str = "") -> None:
         total = sum(counts.values())
         detail = ", ".join(f"{n} {state}" for state, n in sorted(counts.items()) if n)
-        hint = "see 'hwmgr vf list'" if total else "create VFs by writing sriov_numvfs"
+        hint = hint or ("see 'hwmgr vf list'" if total else "create VFs by writing sriov_numvfs")
         super().__init__(f"PF {pf} has no free VF ({detail or 'it has no VFs'}); {hint}")
         self.pf = pf
         self.counts = counts

@@ -34,6 +34,10 @@ class Format(StrEnum):
     LEFT_CALL = "left-call"
 
 
+COMPANIONS = (Format.SEED, Format.INTEL, Format.SRIOV_CNI)
+"""What a plugin writes of an attachment for its own DEL."""
+
+
 @dataclass(frozen=True, slots=True)
 class SavedEntry:
     """One state file in words common to all formats; ``problem`` says why it cannot be used.
@@ -72,6 +76,25 @@ def all_entries(state: StateDir) -> list[SavedEntry]:
             path = state.path(*names)
             reason = error.reason if isinstance(error, RecordTorn) else str(error)
             found.append(_broken(names, path, reason))
+    return found
+
+
+def written_since(state: StateDir, address: str, since: float) -> list[SavedEntry]:
+    """Return the companions of a function that were written after a time; older ones stay unread.
+
+    What cannot be read tells nothing.
+    """
+    found = []
+    for names in _files(state):
+        if _format_of(names) not in COMPANIONS or modified(state.path(*names)) <= since:
+            continue
+        try:
+            data = state.read_bytes(*names)
+            entry = None if data is None else _entry(state, names, data)
+        except HwmgrError:
+            continue
+        if entry is not None and entry.address == address and entry.problem is None:
+            found.append(entry)
     return found
 
 

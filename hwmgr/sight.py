@@ -8,6 +8,7 @@ propagation, mount_namespaces(7)) and shows plain files.
 from __future__ import annotations
 
 import os
+from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import NamespaceError
@@ -16,6 +17,20 @@ from hwmgr.netns import identity
 
 if TYPE_CHECKING:
     from hwmgr.holders import NamespaceKey
+
+
+class Life(StrEnum):
+    """What can be said of a namespace; what is out of sight is not to be taken for gone."""
+
+    LIVES = "alive"
+    GONE = "gone"
+    UNSEEN = "out of sight"
+
+
+UNSEEN_HINT = (
+    "whether its namespace lives cannot be seen from here: 'hwmgr repair' on the host gives back"
+    " what is nobody's, and with hostPID: true this container could tell"
+)
 
 
 class Sight:
@@ -35,6 +50,12 @@ class Sight:
                 continue
             return netns.dev, netns.inode
         return None
+
+    def life(self, path: str) -> Life:
+        """Say whether a path of the host leads to a namespace, as far as can be seen."""
+        if self.namespace(path) is not None:
+            return Life.LIVES
+        return Life.UNSEEN if self.says_nothing(path) else Life.GONE
 
     def says_nothing(self, path: str) -> bool:
         """Tell whether a path that leads nowhere may be one that we cannot follow.

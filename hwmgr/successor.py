@@ -14,7 +14,9 @@ from hwmgr.errors import NamespaceError, NetlinkError, RecordTorn
 from hwmgr.holders import namespace_holders
 from hwmgr.locate import here, inside, open_kept
 from hwmgr.model import Kind
-from hwmgr.netns import identity, identity_of, open_namespace
+from hwmgr.netns import identity_of, open_namespace
+from hwmgr.savedstate import written_since
+from hwmgr.sight import Sight
 
 if TYPE_CHECKING:
     from hwmgr.model import PciAddress, Record
@@ -24,25 +26,37 @@ if TYPE_CHECKING:
 def successor(node: Node, record: Record, netns_path: str | None = None) -> str | None:
     """Say in words who has a function instead of its record's owner, None when nobody has.
 
-    That is who claims it in sriov-cni's way; and, once the owner's namespace is no more, who has
-    its netdev in another one. While the owner lives its netdev is its own, wherever it moved it.
+    That is who claims it in sriov-cni's way; whom a state file names that is newer than the record,
+    since sriov-cni before 2.7 claims nothing; and, once the owner's namespace is no more, who has
+    its netdev in another one. A netdev that is here or with its owner is nobody else's.
     """
     owner = record.owner.netns
     path = _claimed(node, record.address)
     if path and path != owner.path:
-        try:
-            lives = not identity(path).same_namespace(owner)
-        except NamespaceError:
-            lives = False
-        if lives:
+        sight = Sight(node.proc, node.all_processes)
+        key = sight.namespace(path)
+        if sight.says_nothing(path) if key is None else key != (owner.dev, owner.inode):
             return f"sriov-cni's claim gives it to namespace {path}"
-    if record.kind is Kind.DPDK or not record.before.netdevs or here(node, record.address):
+    if record.kind is Kind.DPDK or not record.before.netdevs:
+        return _by_state_file(node, record)
+    if here(node, record.address):
         return None
     fd = open_kept(node, owner, netns_path)
-    if fd is not None:
+    if fd is None:
+        return _by_state_file(node, record) or _elsewhere(node, record.address)
+    try:
+        return None if inside(node, fd, record.address) else _by_state_file(node, record)
+    finally:
         os.close(fd)
-        return None
-    return _elsewhere(node, record.address)
+
+
+def _by_state_file(node: Node, record: Record) -> str | None:
+    """Say which container another plugin's state file gives the function to, after our record."""
+    for entry in written_since(node.state, record.address, record.owner.since or 0.0):
+        if entry.container_id not in (None, record.owner.container_id):
+            container = str(entry.container_id)[:13]
+            return f"state file {entry.path} gives it to container {container}"
+    return None
 
 
 def _claimed(node: Node, address: PciAddress) -> str | None:

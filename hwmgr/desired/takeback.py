@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from hwmgr import claims
+from hwmgr import allocate, claims
 from hwmgr.errors import DeviceBusy, PlanRefused, RecordTorn
 from hwmgr.restore import give_up
+from hwmgr.sight import Life
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -54,6 +55,8 @@ def refuse_claimed(node: Node, vfs: Sequence[VF], hits: Sequence[VfNow]) -> None
     known = {hit.vf.address for hit in hits}
     for vf in vfs:
         path = claims.claimed_by(node.state, vf.address)
-        if vf.address not in known and path is not None and claims.is_live(path):
+        if vf.address in known or path is None:
+            continue
+        if allocate.claim_life(node, path) is not Life.GONE:
             message = f"sriov-cni has just given it to namespace {path}; look at the plan again"
             raise DeviceBusy(vf.address, message, path)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from hwmgr.doctor.findings import Cure, Evidence, Finding, Severity
 from hwmgr.doctor.kept import is_kept, is_unclaimed_device
-from hwmgr.savedstate import Format
+from hwmgr.savedstate import COMPANIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -14,14 +14,12 @@ if TYPE_CHECKING:
     from hwmgr.doctor.facts import Facts
     from hwmgr.savedstate import SavedEntry
 
-_COMPANIONS = (Format.SEED, Format.INTEL, Format.SRIOV_CNI)
-
 
 def check(facts: Facts) -> Iterator[Finding]:
     """Yield what is wrong with files that are no records."""
     belonging = {path for _f, record in facts.records() for path in record.saved_files}
     for entry in facts.state.entries:
-        if entry.format not in _COMPANIONS or entry.path in belonging:
+        if entry.format not in COMPANIONS or entry.path in belonging:
             continue
         if entry.problem is not None:
             yield _unreadable(entry)

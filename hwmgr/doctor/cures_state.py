@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwmgr import adopt, claims, savedstate
+from hwmgr.allocate import claim_life
 from hwmgr.devicefiles import holder_files
 from hwmgr.doctor.checks_vfs import plain_settings
 from hwmgr.errors import RecordTorn
@@ -29,6 +30,7 @@ from hwmgr.model import (
 from hwmgr.netns import identity_of, open_namespace
 from hwmgr.pci import find_pf, find_vf
 from hwmgr.restore import give_up, strike
+from hwmgr.sight import Life
 
 if TYPE_CHECKING:
     from hwmgr.doctor.findings import Finding
@@ -92,7 +94,7 @@ def claim(node: Node, finding: Finding) -> list[str]:
 def unclaim(node: Node, finding: Finding) -> list[str]:
     """Remove a claim that is for no namespace any more."""
     path = claims.claimed_by(node.state, finding.subject)
-    if path is not None and not claims.is_live(path):
+    if path is not None and claim_life(node, path) is Life.GONE:
         claims.release(node.state, finding.subject, path)
     return []
 

@@ -11,7 +11,7 @@ from hwmgr.errors import NetlinkError, NoSuchDevice
 from hwmgr.inventory import inventory
 from hwmgr.model import USERSPACE_DRIVERS, VFState
 from hwmgr.pci import device_path, find_pf, list_pfs
-from hwmgr.savedstate import Format
+from hwmgr.savedstate import COMPANIONS
 from hwmgr.sight import Sight
 
 if TYPE_CHECKING:
@@ -184,10 +184,12 @@ def _is_elsewhere(info: VFInfo) -> bool:
 
 
 def _strays(state: StateFacts, records: list[Record]) -> bool:
-    """Tell whether a state file in a namespace's folder has no record: is that namespace alive?"""
+    """Tell whether a state file without a record is of a namespace that may live, or of a function
+    that somebody else has a record of: who of them has it?"""
     belonging = {path for record in records for path in record.saved_files}
-    seed = [e for e in state.entries if e.format is Format.SEED and e.netns_inode]
-    return any(e.path not in belonging for e in seed)
+    recorded = {record.address for record in records}
+    strays = [e for e in state.entries if e.format in COMPANIONS and e.path not in belonging]
+    return any(e.netns_inode or e.address in recorded for e in strays)
 
 
 def _autoprobe(node: Node, pf: PF) -> bool:

@@ -129,6 +129,74 @@ def test_a_vf_of_a_living_owner_is_not_taken_a_dead_ones_is(machine: Machine) ->
     manager.check(OTHER, "net1")
 
 
+def out_of_sight(machine: Machine, pod: Namespace | None = None) -> tuple[Node, str, str]:
+    """A pod has VF 0, sriov-cni's has VF 1; return the node as a container sees it, and both paths.
+
+    The host's paths lead nowhere in there, and no process of the host shows.
+    """
+    pod = pod or machine.namespace()
+    Manager(machine.node).attach(request(pod, machine, 0, CONTAINER))
+    record = machine.node.journal.read(machine.nics[0].vf(0))
+    assert record is not None
+    ours, theirs = (f"{machine.state.root}/host/run/netns/{name}" for name in ("ours", "theirs"))
+    netns = replace(record.owner.netns, path=ours)
+    machine.node.journal.write(replace(record, owner=replace(record.owner, netns=netns)))
+    claims.write(machine.state, machine.nics[0].vf(0), ours)
+    claims.write(machine.state, machine.nics[0].vf(1), theirs)
+    return replace_node(machine.node, all_processes=False), ours, theirs
+
+
+def test_an_owner_that_cannot_be_seen_from_a_container_keeps_its_vf(machine: Machine) -> None:
+    node, ours, theirs = out_of_sight(machine)
+    before, new = machine.snapshot(), machine.namespace()
+    manager = Manager(node)
+    for index in (0, 1):
+        with pytest.raises(DeviceBusy, match=r"cannot be seen from here.*hwmgr repair.*hostPID"):
+            manager.attach(request(new, machine, index, OTHER))
+    whole = replace(request(new, machine, None, OTHER), kind=Kind.PF, whole_pf=True)
+    with pytest.raises(DeviceBusy, match="in use by"):
+        manager.attach(whole)
+    assert machine.snapshot() == before
+    assert [claims.claimed_by(machine.state, machine.nics[0].vf(n)) for n in (0, 1)] == [
+        ours,
+        theirs,
+    ]
+
+
+def test_who_cannot_be_seen_is_passed_over_and_told_of(machine: Machine) -> None:
+    node, _ours, _theirs = out_of_sight(machine)
+    pods = [machine.namespace() for _ in range(6)]
+    nic, manager = machine.nics[0], Manager(node)
+    got = [manager.attach(request(pods[n], machine, None, f"{n:064x}")).address for n in range(5)]
+    assert got == [nic.vf(n) for n in range(2, 7)]
+    with pytest.raises(NoFreeVF, match=r"2 out of sight.*cannot be seen from here.*hostPID"):
+        manager.attach(request(pods[5], machine, None, OTHER))
+
+
+def test_in_a_folder_with_namespaces_a_container_knows_who_is_gone(machine: Machine) -> None:
+    node, ours, _theirs = out_of_sight(machine)
+    folder = os.path.dirname(ours)
+    with open(f"{node.proc}/self/mountinfo", "w", encoding="utf-8") as file:
+        file.write(f"1 1 0:4 net:[4] {folder}/another rw - nsfs nsfs rw\n")
+    record = node.journal.read(machine.nics[0].vf(0))
+    assert record is not None
+    machine.netlink.namespace_died((record.owner.netns.dev, record.owner.netns.inode))
+    for index in (0, 1):
+        Manager(node).attach(request(machine.namespace(), machine, index, f"{index:064x}"))
+
+
+def test_who_sees_all_processes_finds_a_namespace_by_the_first_ones_root(machine: Machine) -> None:
+    """With hostPID: true, and without the host's /run/netns, of a pod that has no process."""
+    pod = machine.namespace()
+    node, ours, _theirs = out_of_sight(machine, pod)
+    path = f"{node.proc}/1/root{ours}"
+    os.makedirs(os.path.dirname(path))
+    new = machine.namespace()
+    os.symlink(pod.path, path)
+    with pytest.raises(DeviceBusy, match="allocated to"):
+        Manager(machine.node).attach(request(new, machine, 0, OTHER))
+
+
 def test_given_on_between_the_look_and_the_lock(machine: Machine) -> None:
     """A detach that was overtaken must not touch what has a new owner by now."""
     old, new = machine.namespace(), machine.namespace()

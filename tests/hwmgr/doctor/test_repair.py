@@ -6,6 +6,7 @@ import errno
 import itertools
 import json
 import os
+import shutil
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -517,7 +518,9 @@ def test_a_pod_of_a_plugin_that_makes_no_claims_keeps_its_vf(bench: Bench) -> No
 NEXT = "decade00" * 8
 
 
-def given_to_the_next(bench: Bench, kind: Kind, *, claimed: bool) -> tuple[object, Namespace]:
+def given_to_the_next(
+    bench: Bench, kind: Kind, *, claimed: bool, first_lives: bool = False
+) -> tuple[object, Namespace]:
     """A record of a dead pod, and sriov-cni's next pod has its VF; older ones make no claims."""
     node, state = bench.machine.node, bench.machine.state
     dpdk = DpdkRequest(driver="vfio-pci") if kind is Kind.DPDK else None
@@ -533,7 +536,8 @@ def given_to_the_next(bench: Bench, kind: Kind, *, claimed: bool) -> tuple[objec
     if kind is Kind.VF:
         alias = mark(VF, "eth1v2", CONTAINER)
         bench.machine.netlink.edit("net1", following.key, alias=alias)
-    bench.machine.kill(first)
+    if not first_lives:
+        bench.machine.kill(first)
     return vf_of_the_next(bench, following), following
 
 
@@ -558,15 +562,49 @@ def test_what_was_given_to_the_next_pod_is_left_to_it(
     assert not {f.id for f in doctor.examine(node)} & {"record-superseded", "vf-leaked"}
 
 
-@pytest.mark.parametrize(
-    ("kind", "claimed"), [(Kind.VF, True), (Kind.VF, False), (Kind.DPDK, True)]
-)
+@pytest.mark.parametrize("kind", [Kind.VF, Kind.DPDK])
+@pytest.mark.parametrize("claimed", [True, False])
 def test_a_late_del_spares_the_next_pod(bench: Bench, kind: Kind, claimed: bool) -> None:
-    """Nothing but sriov-cni's state file tells of a DPDK device, and DEL reads no others' files."""
     before, pod = given_to_the_next(bench, kind, claimed=claimed)
     Manager(bench.machine.node).detach(CONTAINER, "net1", None)
     assert bench.machine.node.journal.read(VF) is None
     assert vf_of_the_next(bench, pod) == before
+    assert any("left alone" in line for line in bench.machine.logged)
+
+
+@pytest.mark.parametrize("kind", [Kind.VF, Kind.DPDK])
+def test_a_late_del_spares_the_next_pod_while_the_first_one_lives(bench: Bench, kind: Kind) -> None:
+    """sriov-cni before 2.7 leaves our claim to the first pod, and makes none for the next."""
+    before, pod = given_to_the_next(bench, kind, claimed=False, first_lives=True)
+    node = bench.machine.node
+    first = claims.claimed_by(node.state, VF)
+    Manager(node).detach(CONTAINER, "net1", first)
+    assert node.journal.read(VF) is None
+    assert vf_of_the_next(bench, pod) == before
+
+
+@pytest.mark.parametrize("kind", [Kind.VF, Kind.DPDK])
+def test_the_next_pods_state_file_stays_while_the_first_one_lives(bench: Bench, kind: Kind) -> None:
+    """Without it sriov-cni could not take the function back."""
+    before, pod = given_to_the_next(bench, kind, claimed=False, first_lives=True)
+    node = bench.machine.node
+    assert "companion-orphaned" not in {f.id for f in doctor.examine(node)}
+    repair.carry_out(node, repair.plan(node))
+    assert os.path.exists(bench.machine.state.path(f"{NEXT}-net1"))
+    assert vf_of_the_next(bench, pod) == before
+
+
+@pytest.mark.parametrize("kind", [Kind.VF, Kind.DPDK])
+def test_an_older_state_file_gives_nothing_to_anybody(bench: Bench, kind: Kind) -> None:
+    """A DEL that went wrong has left it there, and the function was ours since."""
+    node, dpdk = bench.machine.node, DpdkRequest(driver="vfio-pci") if kind is Kind.DPDK else None
+    old = bench.machine.state.path(f"{NEXT}-net1")
+    pod = bench.attach(VF, kind=kind, dpdk=dpdk)
+    shutil.copy(bench.machine.state.path(f"{CONTAINER}-net1"), old)
+    os.utime(old, (1.0, 1.0))
+    Manager(node).detach(CONTAINER, "net1", pod.path)
+    assert driver.current_driver(bench.machine.sim, VF) == "igbvf"
+    assert set(bench.machine.netlink.space(pod.key)) == set()
 
 
 class _Looks(KernelSim):
