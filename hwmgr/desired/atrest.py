@@ -5,11 +5,12 @@ from __future__ import annotations
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from hwmgr import claims
+from hwmgr import allocate, claims
 from hwmgr.desired.observed import observe_pf
 from hwmgr.desired.takeback import refuse
 from hwmgr.errors import DeviceBusy, PlanRefused
 from hwmgr.model import USERSPACE_DRIVERS
+from hwmgr.sight import Life
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
@@ -61,4 +62,4 @@ def _is_late(node: Node, vf: VfNow) -> bool:
     if vf.record is not None or vf.vf.netdevs or vf.driver in _NO_NETDEV:
         return False
     claim = claims.claimed_by(node.state, vf.vf.address)
-    return claim is None or not claims.is_live(claim)
+    return claim is None or allocate.claim_life(node, claim) is Life.GONE
