@@ -149,7 +149,7 @@ def _of_record(
         id_, text, evidence = gone_or_nameless
         return found(id_, f"held by {who}, {text}", Cure.GIVE_BACK, *evidence)
     if info is not None and info.record is not None and info.state is VFState.BROKEN:
-        again = "give back; its pod has lost it and must be started anew"
+        again = "give it back to the host; its pod has lost it and must be started anew"
         left = Evidence(f"driver {info.vf.driver}, netdev {info.vf.ifname}", "sysfs")
         return found("vf-lost", info.reason, Cure.GIVE_BACK, left, repair=again)
     return _inside(facts, file, record)

@@ -17,8 +17,8 @@ class Severity(StrEnum):
 class Cure(StrEnum):
     """What ``hwmgr repair`` does about a finding, in the words of its plan."""
 
-    GIVE_BACK = "give back"
-    GIVE_BACK_SAVED = "give back by its state file"
+    GIVE_BACK = "give it back to the host, as it was before"
+    GIVE_BACK_SAVED = "give it back to the host, by its state file"
     STRIKE = "strike the record"
     FORGET = "strike the record, leave the device to whom it was given"
     SET_ASIDE = "set the record aside"

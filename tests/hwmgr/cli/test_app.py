@@ -232,7 +232,8 @@ def test_repair_plans_and_then_acts(cli: Cli) -> None:
     assert planned.status == 1
     (step,) = planned.json
     assert list(step) == ["id", "severity", "subject", "finding", "evidence", "repair"]
-    assert (step["subject"], step["severity"], step["repair"]) == (VF, "error", "give back")
+    assert (step["subject"], step["severity"]) == (VF, "error")
+    assert step["repair"] == "give it back to the host, as it was before"
     assert step["id"] == "vf-leaked"
     assert os.path.exists(step["evidence"][0]["source"])
     assert cli("vf", "list", "--state", "leaked", "-o", "json").json
