@@ -40,12 +40,12 @@ class Terminal:
         data: object | None = None,
     ) -> None:
         """Print rows; ``data`` is what JSON and YAML show instead."""
-        text = render(rows, columns, output or self.output, self.screen(), data)
-        self.print(text + "\n")
+        self.show_text(lambda s: render(rows, columns, output or self.output, s, data))
 
     def show_text(self, rendered: Callable[[Screen], str]) -> None:
-        """Print what a function makes for this screen."""
+        """Print what a function makes for this screen, before what standard error says next."""
         self.print(rendered(self.screen()) + "\n")
+        self.flush()
 
     def show_one(self, value: Mapping[str, object], output: Output | None) -> None:
         """Print one object, as lines of ``key: value`` for people."""

@@ -76,6 +76,14 @@ def test_an_output_that_is_closed_is_told(tmp_path: Path, line: str) -> None:
     assert_ends_with(_CLOSED, err)
 
 
+def test_remarks_follow_what_they_are_about(tmp_path: Path) -> None:
+    """Where both streams go to one file, which standard output alone is buffered for."""
+    line = "hwmgr --sysfs sysfs_fixtures/x710-i40e/sys doctor 2>&1"
+    _, out, _ = by_shell(tmp_path, line, PYTHONUNBUFFERED="")
+    assert "'hwmgr repair'" in out.splitlines()[-1]
+    assert out.splitlines()[-1].startswith("hwmgr: ")
+
+
 def assert_ends_with(text: str, err: str) -> None:
     lines = err.splitlines()
     assert text in lines[-1]
