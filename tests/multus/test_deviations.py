@@ -33,4 +33,4 @@ def test_every_row_names_a_test_that_exists() -> None:
     for name in named + sriov:
         module, test = name.split(".")
         source = (ROOT / f"tests/multus/{module}.py").read_text()
-        assert re.search(rf"^def {test}\(", source, re.MULTILINE), name
+        assert re.search(rf"^(async )?def {test}\(", source, re.MULTILINE), name
