@@ -22,8 +22,8 @@ def open_namespace(path: str) -> int:
     """Open a namespace file and return its descriptor; raises NamespaceError when it is not one.
 
     A path under /var/run/netns whose bind mount is gone is an ordinary empty file: that is
-    reported as EINVAL, not as a namespace. Nothing else is opened: paths come from mount tables that
-    any user can write (user_namespaces(7)); a FIFO there would hold us, a device do something.
+    reported as EINVAL, not as a namespace. Nothing else is opened: paths come from mount tables
+    that any user can write (user_namespaces(7)); a FIFO there would hold us, a device do something.
     """
     try:
         seen = os.open(path, os.O_PATH | os.O_CLOEXEC)
