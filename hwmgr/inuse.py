@@ -137,8 +137,9 @@ def default_netdevs(proc: str) -> frozenset[str]:
 
 def _rows(path: str) -> list[list[str]]:
     try:
-        with open(path, encoding="ascii", errors="replace") as file:
-            return [line.split() for line in file]
+        # A name has any bytes but those that bytes.split() splits at (net/core/dev.c).
+        with open(path, "rb") as file:
+            return [[os.fsdecode(field) for field in line.split()] for line in file]
     except OSError:
         return []
 

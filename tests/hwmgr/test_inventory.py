@@ -224,5 +224,14 @@ def test_routes_of_the_main_table(tmp_path: Path) -> None:
     assert routed_netdevs(str(tmp_path / "none")) == frozenset()
 
 
+def test_routes_of_netdevs_whose_names_are_any_bytes(tmp_path: Path) -> None:
+    names = ["vé0", os.fsdecode(b"\xff0"), "a\x1cb", "u\u2028v"]
+    (tmp_path / "net").mkdir()
+    row = b"%s\t0009000A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0\n"
+    rows = b"".join(row % os.fsencode(name) for name in names)
+    (tmp_path / "net/route").write_bytes(rows)
+    assert routed_netdevs(str(tmp_path)) == set(names)
+
+
 def test_no_process_is_looked_at_without_a_file_to_look_for() -> None:
     assert OpenFiles("/nonexistent").holder() is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
@@ -12,8 +13,8 @@ import pytest
 
 from hwmgr.kernelevents import parse
 from hwmgr.pci import parse_address
-from hwmgr.udev import KernelUdev
-from hwmgr.uevents import Uevent, address_in
+from hwmgr.udev import KernelUdev, _LibudevMonitor
+from hwmgr.uevents import EventsLost, Uevent, address_in
 
 HOME = "/devices/pci0000:00/0000:00:01.0/0000:01:10.0"
 
@@ -92,3 +93,22 @@ def test_a_wait_looks_first_and_ends_in_time() -> None:
     assert time.monotonic() - began < 5
     answers = iter([None, None, "third"])
     assert udev.wait(lambda: next(answers), 30) == "third"
+
+
+class _Unreadable:
+    """What pyudev does with an event of a netdev whose name is no UTF-8."""
+
+    def poll(self, _timeout: float) -> object:
+        return b"/devices/pci0000:00/net/\xff".decode()
+
+
+def test_an_event_that_pyudev_cannot_read_is_one_that_was_lost() -> None:
+    monitor = _LibudevMonitor.__new__(_LibudevMonitor)
+    monitor._monitor = _Unreadable()
+    assert monitor.next(0) == EventsLost()
+
+
+def test_a_name_that_is_no_text_is_the_same_in_events_and_in_sysfs() -> None:
+    event = parse(b"move@/devices/net/\xff\0SUBSYSTEM=net\0INTERFACE=\xff\0SEQNUM=7")
+    assert event is not None
+    assert event.ifname == os.fsdecode(b"\xff")
