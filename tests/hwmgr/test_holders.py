@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from hwmgr.holders import HeldBy, namespace_holders, process_name, sees_all_processes
+from hwmgr.holders import HeldBy, Holders, namespace_holders, process_name, sees_all_processes
 from tests.fakes.namespaces import Namespace
 
 if TYPE_CHECKING:
@@ -76,3 +76,14 @@ def test_mount_points_with_blanks_and_more_than_ascii(tmp_path: Path) -> None:
     (tmp_path / "self/mountinfo").write_text(row, encoding="utf-8")
     (holders,) = namespace_holders(str(tmp_path)).values()
     assert [h.path for h in holders] == ["/run/a b/é"]
+
+
+def test_holders_are_looked_for_when_asked_and_then_no_more(tmp_path: Path) -> None:
+    mounts = tmp_path / "self/mountinfo"
+    mounts.parent.mkdir()
+    holders = Holders(str(tmp_path))
+    mounts.write_text("1 1 0:4 net:[7] /a rw - nsfs nsfs rw\n")
+    (key,) = holders.all()
+    mounts.write_text("")
+    assert [h.path for h in holders.of(key)] == ["/a"]
+    assert list(holders.of((0, 8))) == []
