@@ -118,6 +118,9 @@ def hardware(
         except HwmgrError as error:
             return [str(error)]
 
+    driven = part(_driven, node, record)
+    if driven:
+        return driven, []
     # A driver that probes should find the admin MAC that it had; what fails now is tried again.
     part(_settings, node, record, record.settings.mac)
     node.checkpoint("detach.settings")
@@ -155,16 +158,25 @@ def _settings(node: Node, record: Record, pinned: str | None) -> list[str]:
     return problems
 
 
+def _driven(node: Node, record: Record) -> list[str]:
+    """Say which process keeps vfio-pci from being unbound: that write would block, unkillable.
+
+    It may be somebody's whom another plugin has given the device to, so all is left as it is.
+    """
+    now = driver.current_driver(node.sysfs, record.address)
+    if record.kind is not Kind.DPDK or now == record.before.driver:
+        return []
+    files = [f for f in holder_files(node.sysfs, record.address, node.dev) if "/vfio/" in f]
+    holder = OpenFiles(node.proc).holder(*files)
+    if holder is None:
+        return []
+    return [f"{record.address}: {holder} has {' or '.join(files)} open; end it first"]
+
+
 def _driver(node: Node, record: Record) -> list[str]:
     if record.kind is not Kind.DPDK:
         return []
     before = record.before
-    if driver.current_driver(node.sysfs, record.address) != before.driver:
-        files = [f for f in holder_files(node.sysfs, record.address, node.dev) if "/vfio/" in f]
-        holder = OpenFiles(node.proc).holder(*files)
-        if holder:
-            # The write to unbind would block, unkillable, until that process lets go.
-            return [f"{record.address}: {holder} has {' or '.join(files)} open; end it first"]
     driver.restore(
         node.sysfs, record.address, before.driver, before.driver_override, node.checkpoint
     )
