@@ -58,6 +58,24 @@ def namespace_holders(proc: str) -> dict[NamespaceKey, tuple[Holder, ...]]:
     }
 
 
+class Holders:
+    """What holds each network namespace; everything is looked through at most once."""
+
+    def __init__(self, proc: str) -> None:
+        self._proc = proc
+        self._found: dict[NamespaceKey, tuple[Holder, ...]] | None = None
+
+    def all(self) -> dict[NamespaceKey, tuple[Holder, ...]]:
+        """Return the holders of every namespace, see namespace_holders."""
+        if self._found is None:
+            self._found = namespace_holders(self._proc)
+        return self._found
+
+    def of(self, key: NamespaceKey) -> Iterator[Holder]:
+        """Yield the holders of one namespace; nobody is looked for before the first is wanted."""
+        yield from self.all().get(key, ())
+
+
 def sees_all_processes(proc: str) -> bool:
     """Tell whether we may look into every process of the host.
 

@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import os
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
 from itertools import chain
 from typing import TYPE_CHECKING
 
 from hwmgr.errors import NamespaceError
-from hwmgr.holders import mounted_namespaces, namespace_holders
+from hwmgr.holders import mounted_namespaces
 from hwmgr.netns import identity_of, open_namespace
 from hwmgr.pci import netdevs_of
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
+    from hwmgr.holders import Holders
     from hwmgr.links import Links
     from hwmgr.model import Netdev, NetnsIdentity
     from hwmgr.node import Node
 
 _MARK = "hwmgr"
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A namespace (None: ours) and the function's netdevs in it."""
-
-    ns_fd: int | None
-    netdevs: tuple[Netdev, ...]
 
 
 def mark(address: str, name: str, container_id: str) -> str:
@@ -114,36 +105,27 @@ def _kernel_names_parents(node: Node) -> bool:
         return any(n.parent for n in links.list())
 
 
-@contextmanager
-def everywhere(
-    node: Node, address: str, owner: NetnsIdentity, hint: str | None
-) -> Iterator[list[Place]]:
-    """Give the places that hold netdevs of a function; their descriptors are open for the block.
-
-    Looked through: our namespace, the owner's recorded path and ``hint`` if they still are that
-    namespace, any process, mount or open descriptor that holds it.
-    """
-    with ExitStack() as open_files:
-        places = []
-        netdevs = here(node, address)
-        if netdevs:
-            places.append(Place(None, netdevs))
-        fd = open_kept(node, owner, hint)
-        if fd is not None:
-            open_files.callback(os.close, fd)
-            netdevs = inside(node, fd, address)
-            if netdevs:
-                places.append(Place(fd, netdevs))
-        yield places
-
-
 def open_owner(node: Node, owner: NetnsIdentity, hint: str | None = None) -> int | None:
     """Open the recorded namespace by whatever still leads to it, None when nothing does.
 
     A path that now stands for another namespace is not taken: inodes and names are recycled.
     """
     # All processes are looked through only when the paths that we were told lead nowhere.
-    for path in chain((hint, owner.path), _holders(node, owner)):
+    return _first_of(chain((hint, owner.path), _holders(node, owner)), owner)
+
+
+def open_kept(owner: NetnsIdentity, holders: Holders, hint: str | None = None) -> int | None:
+    """Open the recorded namespace also where nobody lives in it any more; see open_owner.
+
+    A descriptor of some process or another's mount may hold it: no living owner's, so open_owner()
+    does not look there.
+    """
+    held = (holder.path for holder in holders.of((owner.dev, owner.inode)))
+    return _first_of(chain((hint, owner.path), held), owner)
+
+
+def _first_of(paths: Iterable[str | None], owner: NetnsIdentity) -> int | None:
+    for path in paths:
         if not path:
             continue
         try:
@@ -151,28 +133,6 @@ def open_owner(node: Node, owner: NetnsIdentity, hint: str | None = None) -> int
         except NamespaceError:
             continue
         if identity_of(path, fd).same_namespace(owner):
-            return fd
-        os.close(fd)
-    return None
-
-
-def open_kept(node: Node, owner: NetnsIdentity, hint: str | None = None) -> int | None:
-    """Open the recorded namespace also where nobody lives in it any more; see open_owner."""
-    fd = open_owner(node, owner, hint)
-    return _by_holder(node, owner) if fd is None else fd
-
-
-def _by_holder(node: Node, owner: NetnsIdentity) -> int | None:
-    """Open a namespace that nobody lives in, by a descriptor of some process or another's mount.
-
-    Such a namespace is no living owner's, so open_owner() does not look there.
-    """
-    for holder in namespace_holders(node.proc).get((owner.dev, owner.inode), ()):
-        try:
-            fd = open_namespace(holder.path)
-        except NamespaceError:
-            continue
-        if identity_of(holder.path, fd).same_namespace(owner):
             return fd
         os.close(fd)
     return None

@@ -7,21 +7,23 @@ changes what differs, so it may be run after a crash at any step, and again.
 from __future__ import annotations
 
 import os
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwmgr import claims, driver, netdev, vfsettings
 from hwmgr.devicefiles import holder_files
 from hwmgr.errors import HwmgrError, NetlinkError, StateError, UndoIncomplete
+from hwmgr.holders import Holders
 from hwmgr.inuse import OpenFiles
-from hwmgr.locate import await_netdevs, everywhere, here
+from hwmgr.locate import await_netdevs, here, inside, open_kept
 from hwmgr.model import Kind, Stage, VFSettings
 from hwmgr.pci import device_path
 from hwmgr.store import StateDir
 from hwmgr.successor import successor
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from hwmgr.links import Links
     from hwmgr.model import Netdev, Record
@@ -42,20 +44,39 @@ def give_up(node: Node, record: Record, netns_path: str | None = None) -> None:
     holds up the first call only: a pod must be able to go.
     """
     if record.boot_id == node.boot_id and node.sysfs.exists(device_path(record.address)):
-        other = successor(node, record, netns_path)
-        if other is None:
-            _give_back(node, record, netns_path)
-        else:
-            node.log(f"{record.address} is left alone: {other}")
+        holders = Holders(node.proc)
+        with _owner_opened(node, record, netns_path, holders) as owner_fd:
+            other = successor(node, record, owner_fd, holders)
+            if other is None:
+                _give_back(node, record, owner_fd)
+            else:
+                node.log(f"{record.address} is left alone: {other}")
     node.checkpoint("detach.restored")
     strike(node, record)
 
 
-def _give_back(node: Node, record: Record, netns_path: str | None) -> None:
+@contextmanager
+def _owner_opened(
+    node: Node, record: Record, netns_path: str | None, holders: Holders
+) -> Iterator[int | None]:
+    """Open the owner's namespace for as long as netdevs have to be fetched from it, if it is."""
+    home = len(here(node, record.address)) >= len(record.before.netdevs)
+    if home or record.kind is Kind.DPDK:
+        yield None
+        return
+    fd = open_kept(record.owner.netns, holders, netns_path)
+    try:
+        yield fd
+    finally:
+        if fd is not None:
+            os.close(fd)
+
+
+def _give_back(node: Node, record: Record, owner_fd: int | None) -> None:
     tried_before = record.stage is Stage.DETACHING
     _note_detaching(node, record)
     node.checkpoint("detach.intended")
-    held, unlike = hardware(node, record, netns_path)
+    held, unlike = hardware(node, record, owner_fd)
     if held or (unlike and not tried_before):
         raise UndoIncomplete(record.address, held + unlike)
     for text in unlike:
@@ -84,9 +105,9 @@ def _note_detaching(node: Node, record: Record) -> None:
 
 
 def hardware(
-    node: Node, record: Record, netns_path: str | None = None
+    node: Node, record: Record, owner_fd: int | None = None
 ) -> tuple[list[str], list[str]]:
-    """Give driver, settings and netdevs back.
+    """Give driver, settings and netdevs back, these out of the owner's namespace if it is open.
 
     Returns in words what is still held, and what is home but not as it was.
     """
@@ -97,12 +118,15 @@ def hardware(
         except HwmgrError as error:
             return [str(error)]
 
+    driven = part(_driven, node, record)
+    if driven:
+        return driven, []
     # A driver that probes should find the admin MAC that it had; what fails now is tried again.
     part(_settings, node, record, record.settings.mac)
     node.checkpoint("detach.settings")
     held = part(_driver, node, record)
     node.checkpoint("detach.driver")
-    held += part(_come_home, node, record, netns_path)
+    held += part(_come_home, node, record, owner_fd)
     node.checkpoint("detach.home")
     unlike = part(_netdevs, node, record)
     node.checkpoint("detach.netdevs")
@@ -134,28 +158,38 @@ def _settings(node: Node, record: Record, pinned: str | None) -> list[str]:
     return problems
 
 
+def _driven(node: Node, record: Record) -> list[str]:
+    """Say which process keeps vfio-pci from being unbound: that write would block, unkillable.
+
+    It may be somebody's whom another plugin has given the device to, so all is left as it is.
+    """
+    now = driver.current_driver(node.sysfs, record.address)
+    if record.kind is not Kind.DPDK or now == record.before.driver:
+        return []
+    files = [f for f in holder_files(node.sysfs, record.address, node.dev) if "/vfio/" in f]
+    holder = OpenFiles(node.proc).holder(*files)
+    if holder is None:
+        return []
+    return [f"{record.address}: {holder} has {' or '.join(files)} open; end it first"]
+
+
 def _driver(node: Node, record: Record) -> list[str]:
     if record.kind is not Kind.DPDK:
         return []
     before = record.before
-    if driver.current_driver(node.sysfs, record.address) != before.driver:
-        files = [f for f in holder_files(node.sysfs, record.address, node.dev) if "/vfio/" in f]
-        holder = OpenFiles(node.proc).holder(*files)
-        if holder:
-            # The write to unbind would block, unkillable, until that process lets go.
-            return [f"{record.address}: {holder} has {' or '.join(files)} open; end it first"]
     driver.restore(
         node.sysfs, record.address, before.driver, before.driver_override, node.checkpoint
     )
     return []
 
 
-def _come_home(node: Node, record: Record, netns_path: str | None) -> list[str]:
+def _come_home(node: Node, record: Record, owner_fd: int | None) -> list[str]:
     """Bring the netdevs into our namespace; where they cannot be found, have them made anew."""
     expected = len(record.before.netdevs)
     if len(here(node, record.address)) >= expected:
         return []
-    _fetch(node, record, netns_path)
+    if owner_fd is not None:
+        _fetch(node, record, owner_fd)
     if await_netdevs(node, record.address, _NETDEV_SECONDS, expected):
         return []
     if record.kind is Kind.PF:
@@ -169,18 +203,13 @@ def _come_home(node: Node, record: Record, netns_path: str | None) -> list[str]:
     return []
 
 
-def _fetch(node: Node, record: Record, netns_path: str | None) -> None:
+def _fetch(node: Node, record: Record, owner_fd: int) -> None:
     names = [n.name for n in record.before.netdevs]
-    owner = record.owner.netns
+    found = sorted(inside(node, owner_fd, record.address), key=lambda n: n.name.endswith("d1"))
     home = os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
     try:
-        with everywhere(node, record.address, owner, netns_path) as places:
-            for place in places:
-                if place.ns_fd is None:
-                    continue
-                found = sorted(place.netdevs, key=lambda n: n.name.endswith("d1"))
-                for one, name in zip(found, names, strict=False):
-                    netdev.bring_home(node, one, place.ns_fd, home, name)
+        for one, name in zip(found, names, strict=False):
+            netdev.bring_home(node, one, owner_fd, home, name)
     finally:
         os.close(home)
 

@@ -11,24 +11,25 @@ from typing import TYPE_CHECKING
 
 from hwmgr import claims
 from hwmgr.errors import NamespaceError, NetlinkError, RecordTorn
-from hwmgr.holders import namespace_holders
-from hwmgr.locate import here, inside, open_kept
+from hwmgr.locate import here, inside
 from hwmgr.model import Kind
 from hwmgr.netns import identity_of, open_namespace
 from hwmgr.savedstate import written_since
 from hwmgr.sight import Sight
 
 if TYPE_CHECKING:
+    from hwmgr.holders import Holders
     from hwmgr.model import PciAddress, Record
     from hwmgr.node import Node
 
 
-def successor(node: Node, record: Record, netns_path: str | None = None) -> str | None:
+def successor(node: Node, record: Record, owner_fd: int | None, holders: Holders) -> str | None:
     """Say in words who has a function instead of its record's owner, None when nobody has.
 
     That is who claims it in sriov-cni's way; whom a state file names that is newer than the record,
     since sriov-cni before 2.7 claims nothing; and, once the owner's namespace is no more, who has
     its netdev in another one. A netdev that is here or with its owner is nobody else's.
+    ``owner_fd`` is the owner's namespace, None when that is gone.
     """
     owner = record.owner.netns
     path = _claimed(node, record.address)
@@ -41,13 +42,12 @@ def successor(node: Node, record: Record, netns_path: str | None = None) -> str 
         return _by_state_file(node, record)
     if here(node, record.address):
         return None
-    fd = open_kept(node, owner, netns_path)
-    if fd is None:
-        return _by_state_file(node, record) or _elsewhere(node, record.address)
-    try:
-        return None if inside(node, fd, record.address) else _by_state_file(node, record)
-    finally:
-        os.close(fd)
+    if owner_fd is not None and inside(node, owner_fd, record.address):
+        return None
+    other = _by_state_file(node, record)
+    if other is None and owner_fd is None:
+        return _elsewhere(node, record.address, holders)
+    return other
 
 
 def _by_state_file(node: Node, record: Record) -> str | None:
@@ -66,10 +66,10 @@ def _claimed(node: Node, address: PciAddress) -> str | None:
         return None
 
 
-def _elsewhere(node: Node, address: PciAddress) -> str | None:
+def _elsewhere(node: Node, address: PciAddress, holders: Holders) -> str | None:
     """Look through every namespace for a function's netdev."""
-    for holders in namespace_holders(node.proc).values():
-        for holder in holders:
+    for held_by in holders.all().values():
+        for holder in held_by:
             try:
                 fd = open_namespace(holder.path)
             except NamespaceError:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from hwmgr.holders import HeldBy, namespace_holders, process_name, sees_all_processes
+from hwmgr.holders import HeldBy, Holders, namespace_holders, process_name, sees_all_processes
 from hwmgr.inuse import Namespaces
 from hwmgr.locate import open_owner
 from hwmgr.model import NetnsIdentity
@@ -104,3 +104,14 @@ def test_a_mount_point_of_anybodys_forges_no_line(tmp_path: Path, end: str) -> N
     assert not living.alive(NetnsIdentity("", device, 79))
     node = SimpleNamespace(proc=str(tmp_path))
     assert open_owner(cast("Node", node), NetnsIdentity("", device, 79)) is None
+
+
+def test_holders_are_looked_for_when_asked_and_then_no_more(tmp_path: Path) -> None:
+    mounts = tmp_path / "self/mountinfo"
+    mounts.parent.mkdir()
+    holders = Holders(str(tmp_path))
+    mounts.write_text("1 1 0:4 net:[7] /a rw - nsfs nsfs rw\n")
+    (key,) = holders.all()
+    mounts.write_text("")
+    assert [h.path for h in holders.of(key)] == ["/a"]
+    assert list(holders.of((0, 8))) == []

@@ -18,7 +18,7 @@ from hwmgr import claims, driver
 from hwmgr.doctor import examination as doctor
 from hwmgr.doctor import repair
 from hwmgr.doctor.findings import Cure
-from hwmgr.errors import NetlinkError, StateError
+from hwmgr.errors import NetlinkError, StateError, UndoIncomplete
 from hwmgr.locate import mark
 from hwmgr.locks import Locks
 from hwmgr.manager import Manager
@@ -592,6 +592,25 @@ def test_the_next_pods_state_file_stays_while_the_first_one_lives(bench: Bench, 
     repair.carry_out(node, repair.plan(node))
     assert os.path.exists(bench.machine.state.path(f"{NEXT}-net1"))
     assert vf_of_the_next(bench, pod) == before
+
+
+def test_a_device_that_a_process_drives_is_not_touched_at_all(bench: Bench) -> None:
+    """Unbinding vfio-pci would hang, and nobody says whose process it is."""
+    node, sim = bench.machine.node, bench.machine.sim
+    dpdk = DpdkRequest(driver="vfio-pci")
+    pod = bench.attach(VF, kind=Kind.DPDK, dpdk=dpdk, settings=VFSettings(vlan=9))
+    group = sim.link_name(f"bus/pci/devices/{VF}/iommu_group")
+    opened = Path(node.proc, "77/fd/5")
+    opened.parent.mkdir(parents=True)
+    Path(node.proc, "77/comm").write_text("qemu\n")
+    opened.symlink_to(f"{node.dev}/vfio/{group}")
+    before = vf_of_the_next(bench, pod)
+    with pytest.raises(UndoIncomplete, match=r"process 77 \(qemu\) has .*end it first"):
+        Manager(node).detach(CONTAINER, "net1", pod.path)
+    assert vf_of_the_next(bench, pod) == before
+    opened.unlink()
+    Manager(node).detach(CONTAINER, "net1", pod.path)
+    assert driver.current_driver(sim, VF) == "igbvf"
 
 
 @pytest.mark.parametrize("kind", [Kind.VF, Kind.DPDK])
