@@ -1,6 +1,7 @@
-"""What apply did to a PF, and what was there before: a durable record, written before each change.
+"""What apply did to a PF, what was there before and what is wanted: a durable record.
 
-The first "before" of an attribute stays until it has been reverted, however often is applied.
+It is written before each change. The first "before" of an attribute stays until it has been
+reverted, however often is applied. What was as the file wants it already has no "before".
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, cast
 
-from hwmgr.errors import RecordTorn, StateError
+from hwmgr.errors import RecordTorn, RecordUnusable, StateError
 from hwmgr.journal import decode_before, decode_settings
 from hwmgr.model import Before, PciAddress, VFSettings
 from hwmgr.pci import address_key, parse_address
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
     from hwmgr.store import StateDir
 
-SCHEMA = 1
+SCHEMA = 2
+READABLE = (1, SCHEMA)
 _FOLDER = "applied"
 _REVERTED = "reverted"
 _SUFFIX = ".json"
@@ -35,8 +37,11 @@ class ApplyStage(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class PfBefore:
-    """A PF as it was; None: not touched. ``up`` and ``autoprobe`` are flags, ``mtu`` bytes."""
+class PfAttributes:
+    """A PF as it was, or as it is wanted; None: not touched, or left alone.
+
+    ``up`` and ``autoprobe`` are flags, ``mtu`` bytes.
+    """
 
     num_vfs: int | None = None
     mtu: int | None = None
@@ -47,7 +52,10 @@ class PfBefore:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What apply gave to a VF: nothing that is left over, however unusual. None: left alone."""
+    """What a VF got by apply, or is wanted to have: nothing that is left over, however unusual.
+
+    None: left alone.
+    """
 
     driver: str | None = None
     settings: VFSettings = field(default_factory=VFSettings)
@@ -58,6 +66,10 @@ class Given:
             f.name: value for f in fields(change) if (value := getattr(change, f.name)) is not None
         }
         return replace(self, settings=replace(self.settings, **new))
+
+    def overlaid(self, other: Given) -> Given:
+        """Return it with what another one says, where that says anything."""
+        return replace(self.with_settings(other.settings), driver=other.driver or self.driver)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +88,9 @@ class ApplyRecord:
     """The record of one PF.
 
     ``unprobed``: VFs were made that no driver has been offered yet. ``given`` is what VFs
-    got, by index. ``steps`` are those of the last apply that changed anything.
+    got, by index. ``wanted`` and ``wanted_pf`` are what the file said at the end of the last
+    apply, whether it had to be changed or not; None: no apply has come to its end.
+    ``steps`` are those of the last apply that changed anything.
     ``since`` is when the first of them was, in seconds since the epoch.
     """
 
@@ -85,15 +99,23 @@ class ApplyRecord:
     stage: ApplyStage
     source: str
     since: float
-    before: PfBefore = PfBefore()
+    before: PfAttributes = PfAttributes()
     vfs: Mapping[int, Before] | None = None
     given: Mapping[int, Given] | None = None
+    wanted: Mapping[int, Given] | None = None
+    wanted_pf: PfAttributes | None = None
     unprobed: bool = False
     steps: tuple[DoneStep, ...] = ()
 
     def gave(self, index: int) -> Given:
         """Return what a VF has been given."""
         return (self.given or {}).get(index, Given())
+
+    def meant(self) -> Mapping[int, Given]:
+        """Return what VFs are meant to have: what they got, and what is wanted of them."""
+        wanted = self.wanted or {}
+        indices = {**(self.given or {}), **wanted}
+        return {i: self.gave(i).overlaid(wanted.get(i, Given())) for i in indices}
 
     def keeping(self, **first: object) -> ApplyRecord:
         """Return it with what the PF was, for the attributes that have no value yet."""
@@ -117,27 +139,26 @@ class ApplyRecords:
         self._state = state
 
     def read(self, address: str) -> ApplyRecord | None:
-        """Return the record of a PF, None when nothing was applied; raises StateError."""
+        """Return the record of a PF, None when nothing was applied; raises RecordUnusable."""
         names = (_FOLDER, address + _SUFFIX)
         try:
             value = self._state.read_json(*names)
             return None if value is None else decode(cast("dict[str, Any]", value))
-        except (RecordTorn, KeyError, TypeError, ValueError, AttributeError) as error:
+        except (StateError, KeyError, TypeError, ValueError, AttributeError) as error:
             path = self._state.path(*names)
-            reason = error.reason if isinstance(error, RecordTorn) else repr(error)
-            message = (
-                f"record {path} is damaged ({reason}); move it away to apply without it,"
-                " which forgets what was there before"
-            )
-            raise StateError(path, 0, message) from error
+            if isinstance(error, RecordTorn):
+                reason = error.reason
+            else:
+                reason = error.message if isinstance(error, StateError) else repr(error)
+            raise RecordUnusable(address, path, reason) from error
 
     def given(self, address: str, boot_id: str) -> Mapping[int, Given]:
-        """Return what apply gave to VFs of a PF in this boot; a damaged record tells nothing."""
+        """Return what VFs are meant to have in this boot; a damaged record tells nothing."""
         try:
             record = self.read(address)
         except StateError:
             return {}
-        return (record.given or {}) if record is not None and record.boot_id == boot_id else {}
+        return record.meant() if record is not None and record.boot_id == boot_id else {}
 
     def write(self, record: ApplyRecord) -> None:
         """Write a record durably, in place of an older one."""
@@ -181,17 +202,19 @@ def decode(value: dict[str, Any]) -> ApplyRecord:
     """Return JSON data as a record; raises KeyError, TypeError, ValueError, AttributeError."""
     found = dict(value)
     schema = found.pop("schema")
-    if schema != SCHEMA:
+    if schema not in READABLE:
         raise ValueError(f"schema {schema}, this version knows {SCHEMA}")
-    vfs, given = found["vfs"], found["given"]
+    vfs, wanted_pf = found["vfs"], found.get("wanted_pf")
     record = ApplyRecord(
         **{
             **found,
             "address": PciAddress(found["address"]),
             "stage": ApplyStage(found["stage"]),
-            "before": PfBefore(**found["before"]),
+            "before": PfAttributes(**found["before"]),
             "vfs": None if vfs is None else {int(i): decode_before(b) for i, b in vfs.items()},
-            "given": None if given is None else {int(i): _given(g) for i, g in given.items()},
+            "given": _by_index(found["given"]),
+            "wanted": _by_index(found.get("wanted")),
+            "wanted_pf": None if wanted_pf is None else PfAttributes(**wanted_pf),
             "steps": tuple(DoneStep(**step) for step in found["steps"]),
         }
     )
@@ -203,5 +226,11 @@ def decode(value: dict[str, Any]) -> ApplyRecord:
     return record
 
 
+def _by_index(value: dict[str, Any] | None) -> Mapping[int, Given] | None:
+    return None if value is None else {int(i): _given(given) for i, given in value.items()}
+
+
 def _given(value: dict[str, Any]) -> Given:
-    return Given(value["driver"], decode_settings(value["settings"]) or VFSettings())
+    settings = decode_settings(value["settings"]) or VFSettings()
+    check_before(Before(value["driver"], None, settings))
+    return Given(value["driver"], settings)

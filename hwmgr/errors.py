@@ -11,6 +11,7 @@
     │   └── RunTimeout      … or was ended at its time limit      (path, seconds)
     ├── StateError          the state directory cannot be used    (path, errno)
     │   ├── RecordTorn      a record does not parse               (path)
+    │   ├── RecordUnusable  what apply remembers cannot be read   (address, path)
     │   └── LockTimeout     somebody else holds the lock          (path, holder)
     ├── DeviceError         a fact about one PCI function         (address)
     │   ├── NoSuchDevice    … it is not there, or not a VF or PF
@@ -130,6 +131,18 @@ class RecordTorn(StateError):
     def __init__(self, path: str, reason: str) -> None:
         super().__init__(path, 0, f"record {path} is damaged ({reason}); see 'hwmgr repair'")
         self.reason = reason
+
+
+class RecordUnusable(StateError):
+    """What apply remembers of a PF (``address``) cannot be read; other PFs are not concerned."""
+
+    def __init__(self, address: str, path: str, reason: str) -> None:
+        message = (
+            f"record {path} is damaged ({reason}); move it away to go on without it:"
+            f" what was there of {address} before apply is forgotten then"
+        )
+        super().__init__(path, 0, message)
+        self.address = address
 
 
 class LockTimeout(StateError):

@@ -15,10 +15,12 @@ from hwmgr.desired.changes import OFFER, Leftover, Plan
 from hwmgr.desired.observed import observe_pf
 from hwmgr.desired.planning import plan_pf, unloaded
 from hwmgr.desired.takeback import refuse, refuse_claimed, take_back
+from hwmgr.desired.wanted import wanted_of_pf, wanted_of_vfs
 from hwmgr.desired.witness import Nobody
 from hwmgr.errors import (
     ApplyIncomplete,
     HwmgrError,
+    StateError,
     SysfsError,
     WriteHangs,
     reason_of,
@@ -91,14 +93,15 @@ class PfApplication:
         self.address = address
         self.manner = manner
         self.records = ApplyRecords(node.state)
+        self.found = self.records.read(address)
         self.record = self._opened(desired)
         self.done: list[Change] = []
         self.offered: set[int | None] = set()
 
     def _opened(self, desired: Desired) -> ApplyRecord:
-        found = self.records.read(self.address)
+        found = self.found
         if found is not None and found.boot_id == self.node.boot_id:
-            return found
+            return replace(found, source=desired.path)
         # What an earlier boot had before it is nothing to go back to: the hardware has forgotten.
         return ApplyRecord(
             address=find_pf(self.node.sysfs, self.address).address,
@@ -120,7 +123,7 @@ class PfApplication:
                 c for c in plan.changes if c.why != OFFER or c.index not in self.offered
             )
             if not changes:
-                self._close()
+                self._close(now)
                 return self.done
             if changes == last:
                 break
@@ -143,12 +146,28 @@ class PfApplication:
                 self.manner.witness.left([c for c in planned if c not in todo[:number]])
                 raise
 
-    def _close(self) -> None:
-        if self.done or (self.record.steps and self.record.stage is not ApplyStage.APPLIED):
-            steps = tuple(replace(step, done=True) for step in self.record.steps)
-            record = replace(self.record, stage=ApplyStage.APPLIED, steps=steps, unprobed=False)
-            self._write(record)
-            self.node.checkpoint("apply.recorded")
+    def _close(self, now: PfNow) -> None:
+        """Write down that it is done, and what is wanted: that is not left over, whoever set it."""
+        fits = self.done or (self.record.steps and self.record.stage is not ApplyStage.APPLIED)
+        closed = replace(
+            self.record,
+            stage=ApplyStage.APPLIED,
+            steps=tuple(replace(step, done=True) for step in self.record.steps),
+            unprobed=False,
+            wanted=wanted_of_vfs(self.entry, now),
+            # Of the PF itself nothing has been looked at.
+            wanted_pf=self.record.wanted_pf if self.manner.only_vfs else wanted_of_pf(self.entry),
+        )
+        if closed == self.found:
+            return
+        try:
+            self._write(closed)
+        except StateError as error:
+            if fits:
+                raise
+            # Everything is as desired; doctor will know less of it.
+            self.node.log(f"{self.address}: {error}")
+        self.node.checkpoint("apply.recorded")
 
     def _write(self, record: ApplyRecord) -> None:
         self.records.write(record)
@@ -206,7 +225,7 @@ class PfApplication:
     def _before_remaking(self, record: ApplyRecord, now: PfNow, change: Change) -> ApplyRecord:
         there = list_vfs(self.node.sysfs, now.pf.address)
         record = record.keeping_vfs({vf.index: before_of(self.node, vf) for vf in there})
-        record = replace(record.keeping(num_vfs=now.pf.num_vfs), given=None)
+        record = replace(record.keeping(num_vfs=now.pf.num_vfs), given=None, wanted=None)
         if change.attribute == "eswitchMode":
             return record.keeping(eswitch_mode=change.now)
         offered = self._offered_at_creation(now)

@@ -9,20 +9,23 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import TYPE_CHECKING
 
-from hwmgr.applyrecord import SCHEMA, ApplyStage
+from hwmgr.applyrecord import READABLE, SCHEMA, ApplyStage, Given
 from hwmgr.desired.state import DEFAULT_DRIVER, NO_DRIVER
 from hwmgr.doctor.findings import Cure, Evidence, Finding, Severity
 from hwmgr.model import USERSPACE_DRIVERS, VFSettings, VFState
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
 
     from hwmgr.applyrecord import ApplyRecord
     from hwmgr.doctor.facts import Facts
     from hwmgr.doctor.facts_applied import AppliedFile
     from hwmgr.inventory import VFInfo
+    from hwmgr.model import PF
 
 _SHOWN = 8
+_MODE = "eswitchMode"
+_ANEW = "; that makes all its VFs anew"
 
 
 def check(facts: Facts) -> Iterator[Finding]:
@@ -37,7 +40,7 @@ def check(facts: Facts) -> Iterator[Finding]:
 
 
 def _unreadable(file: AppliedFile) -> Finding:
-    later = file.schema != SCHEMA
+    later = file.schema not in READABLE
     what = f"schema {file.schema}, this version knows {SCHEMA}" if later else file.problem
     return Finding(
         id="applied-schema" if later else "applied-torn",
@@ -93,7 +96,7 @@ def _of_record(facts: Facts, file: AppliedFile, record: ApplyRecord) -> Iterator
             repair=f"{again} goes on, hwmgr apply --revert goes back",
         )
     else:
-        drifted = list(_drift(facts, record))
+        drifted = [*_pf_drift(facts, record), *_vfs_drift(facts, record)]
         if drifted:
             more = len(drifted) - _SHOWN
             evidence = [*drifted[:_SHOWN], Evidence(f"applied from {record.source}", file.path)]
@@ -105,13 +108,17 @@ def _of_record(facts: Facts, file: AppliedFile, record: ApplyRecord) -> Iterator
                 subject=record.address,
                 finding=f"it is not as {record.source} has made it: {drifted[0].fact}",
                 evidence=tuple(evidence),
-                repair=again,
+                repair=again + (_ANEW if _remakes(drifted) else ""),
             )
 
 
-def _drift(facts: Facts, record: ApplyRecord) -> Iterator[Evidence]:
-    pf = next((p for p in facts.pfs if p.address == record.address), None)
-    if pf is None or facts.record_of(record.address) is not None:
+def _remakes(drifted: list[Evidence]) -> bool:
+    return any(e.fact.startswith(_MODE) for e in drifted)
+
+
+def _pf_drift(facts: Facts, record: ApplyRecord) -> Iterator[Evidence]:
+    pf = _pf_at_hand(facts, record)
+    if pf is None:
         return
     device = f"/sys/bus/pci/devices/{pf.address}"
     netdev = next(iter(facts.here.get(pf.address, ())), None)
@@ -122,23 +129,54 @@ def _drift(facts: Facts, record: ApplyRecord) -> Iterator[Evidence]:
     if netdev is not None:
         now["mtu"] = (netdev.mtu, f"ip link show {netdev.name}")
         now["up"] = (netdev.up, f"ip link show {netdev.name}")
-    wanted = {s.attribute: s.then for s in record.steps if s.index is None}
-    for attribute, then in wanted.items():
+    if pf.address in facts.eswitch:
+        show = f"devlink dev eswitch show pci/{pf.address}"
+        now[_MODE] = (facts.eswitch[pf.address], show)
+    for attribute, then in _wanted_of_pf(record).items():
         if attribute in now and now[attribute][0] != then:
             is_, source = now[attribute]
             yield Evidence(f"{attribute} is {is_}, it was set to {then}", source)
-    given = sorted(record.given or {})
-    for index in given:
+
+
+def _vfs_drift(facts: Facts, record: ApplyRecord) -> Iterator[Evidence]:
+    pf = _pf_at_hand(facts, record)
+    if pf is None:
+        return
+    given = (record.given if record.wanted is None else record.wanted) or {}
+    for index in sorted(given):
         if index >= pf.num_vfs:
-            yield Evidence(f"VF {index}, which was set up, is gone", f"{device}/sriov_numvfs")
+            source = f"/sys/bus/pci/devices/{pf.address}/sriov_numvfs"
+            yield Evidence(f"VF {index}, which was set up, is gone", source)
     infos = {i.vf.index: i for i in facts.vfs if i.vf.pf_address == pf.address}
-    for index in given:
+    for index in sorted(given):
         if index < pf.num_vfs and index in infos and infos[index].record is None:
-            yield from _vf_drift(infos[index])
+            yield from _vf_drift(infos[index], given[index])
 
 
-def _vf_drift(info: VFInfo) -> Iterator[Evidence]:
-    vf, given = info.vf, info.given
+def _pf_at_hand(facts: Facts, record: ApplyRecord) -> PF | None:
+    """Return the PF unless somebody has it as a whole."""
+    if facts.record_of(record.address) is not None:
+        return None
+    return next((p for p in facts.pfs if p.address == record.address), None)
+
+
+def _wanted_of_pf(record: ApplyRecord) -> Mapping[str, object]:
+    """Return what the file said; a record of schema 1 tells only what the last apply changed."""
+    wanted = record.wanted_pf
+    if wanted is None:
+        return {s.attribute: s.then for s in record.steps if s.index is None}
+    found = {
+        "numVfs": wanted.num_vfs,
+        "autoprobe": wanted.autoprobe,
+        "mtu": wanted.mtu,
+        "up": wanted.up,
+        _MODE: wanted.eswitch_mode,
+    }
+    return {attribute: then for attribute, then in found.items() if then is not None}
+
+
+def _vf_drift(info: VFInfo, given: Given) -> Iterator[Evidence]:
+    vf = info.vf
     if not _driver_fits(given.driver, vf.driver):
         source = f"/sys/bus/pci/devices/{vf.address}/driver"
         what = f"VF {vf.index} is on {vf.driver or 'no driver'}, it was given to {given.driver}"

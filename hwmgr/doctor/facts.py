@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from hwmgr.doctor import facts_host, facts_spaces, facts_state
-from hwmgr.doctor.facts_applied import applied_files
+from hwmgr.doctor.facts_applied import applied_files, eswitch_modes
 from hwmgr.errors import NetlinkError, NoSuchDevice
 from hwmgr.inventory import inventory
 from hwmgr.model import USERSPACE_DRIVERS, Kind, VFState
@@ -38,6 +38,7 @@ class Facts:
     are the functions that exist, ``busy`` those that a call is working on, ``autoprobe`` the PFs
     whose new VFs get a driver. ``unjudged`` are recorded paths that mean nothing where we run.
     ``no_netdevs`` are VFs whose driver makes none: of an accelerator, or lent to a virtual machine.
+    ``eswitch`` has the mode of a PF's embedded switch where apply wants one.
     """
 
     boot_id: str
@@ -61,6 +62,7 @@ class Facts:
     managers: dict[int, tuple[Manager, ...]]
     kept_drivers: dict[str, str]
     applied: tuple[AppliedFile, ...]
+    eswitch: dict[str, str]
 
     def records(self) -> list[tuple[RecordFile, Record]]:
         """Return the records that are whole and in their place."""
@@ -149,6 +151,7 @@ def gather(node: Node, pf_address: str | None = None, held: Collection[str] = ()
     lost = [r for r in records if _lost(node, r, spaces)]
     if lost or _strays(state, records) or any(_is_elsewhere(vf) for vf in vfs):
         spaces = facts_spaces.merged(spaces, facts_spaces.all_of_them(node, parents=parents))
+    applied = tuple(f for f in applied_files(node) if everything or f.address == pf_address)
     userspace = [v.vf.iommu_group for v in vfs if v.vf.driver == "vfio-pci" and v.vf.iommu_group]
     return Facts(
         boot_id=node.boot_id,
@@ -179,7 +182,8 @@ def gather(node: Node, pf_address: str | None = None, held: Collection[str] = ()
         kubelet=facts_host.kubelet(node.kubelet),
         managers=facts_host.managers(node.run),
         kept_drivers=facts_host.kept_drivers(node.etc),
-        applied=tuple(f for f in applied_files(node) if everything or f.address == pf_address),
+        applied=applied,
+        eswitch=eswitch_modes(node, applied),
     )
 
 

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 from hwmgr import applyrecord
-from hwmgr.errors import RecordTorn
+from hwmgr.errors import NetlinkError, RecordTorn
 from hwmgr.pci import parse_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from hwmgr.applyrecord import ApplyRecord
     from hwmgr.node import Node
@@ -61,3 +61,18 @@ def applied_files(node: Node) -> Iterator[AppliedFile]:
         else:
             problem = f"it is the record of {record.address}"
             yield AppliedFile(name, path, address, problem=problem, busy=busy)
+
+
+def eswitch_modes(node: Node, files: Iterable[AppliedFile]) -> dict[str, str]:
+    """Return the mode of the embedded switch of each PF that apply wants one of, by address."""
+    found: dict[str, str] = {}
+    for record in (f.record for f in files if f.record is not None):
+        wanted = record.wanted_pf
+        asked = wanted is not None and wanted.eswitch_mode is not None
+        if asked or any(s.attribute == "eswitchMode" for s in record.steps):
+            try:
+                found[record.address] = node.devlink.eswitch_mode(record.address) or "legacy"
+            except NetlinkError as error:
+                # EPERM: devlink answers root alone.
+                node.log(str(error))
+    return found

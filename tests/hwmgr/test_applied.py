@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -12,9 +13,11 @@ from hwmgr.applyrecord import ApplyRecords, ApplyStage
 from hwmgr.desired import applying, reverting
 from hwmgr.doctor import examination as doctor
 from hwmgr.doctor import repair
-from hwmgr.driver import bind, unbind
-from hwmgr.model import PciAddress, VFSettings
-from hwmgr.pci import device_path
+from hwmgr.driver import bind, current_override, unbind, write_override
+from hwmgr.inventory import inventory
+from hwmgr.model import LinkState, PciAddress, VFSettings, VFState, VlanProto
+from hwmgr.pci import device_path, list_vfs
+from tests.fakes.devlink import FakeDevlink
 from tests.fakes.machine import Machine, replace_node
 from tests.hwmgr.desired.test_applying import EVERYTHING, PF, PLAIN, wanted
 
@@ -104,6 +107,124 @@ def test_drift_is_told_and_apply_ends_it(
     repair.carry_out(applied.node, repair.plan(applied.node))
     applying.apply(applied.node, wanted(EVERYTHING), PLAIN)
     assert findings(applied) == []
+
+
+BY_HAND = {
+    "numVfs": 7,
+    "vfs": [
+        {"range": "0", "vlan": 100, "qos": 3, "maxTxRate": 100},
+        {"range": "1", "trust": True, "linkState": "enable"},
+        {"range": "2", "driver": "vfio-pci"},
+    ],
+}
+
+
+@pytest.fixture
+def by_hand(machine: Machine) -> Machine:
+    """Somebody has made of the VFs what the file wants, before it was ever applied."""
+    side = machine.sim.vf_side
+    side.change(PF, 0, VFSettings(vlan=100, qos=3, proto=VlanProto.DOT1Q))
+    side.change(PF, 0, VFSettings(min_rate=0, max_rate=100))
+    side.change(PF, 1, VFSettings(trust=True))
+    side.change(PF, 1, VFSettings(link_state=LinkState.ENABLE))
+    bind(machine.sim, machine.nics[0].vf(2), "vfio-pci")
+    return machine
+
+
+def test_what_was_as_desired_is_not_left_over(by_hand: Machine) -> None:
+    vfs = [vf.address for vf in list_vfs(by_hand.sim, PF)]
+    assert {f.subject for f in findings(by_hand)} == set(vfs[:3])
+    before = by_hand.snapshot()
+    for _ in range(2):
+        assert applying.apply(by_hand.node, wanted(BY_HAND), PLAIN) == []
+        assert findings(by_hand) == []
+        assert repair.plan(by_hand.node) == []
+        assert {i.state for i in inventory(by_hand.node)} == {VFState.FREE}
+    assert by_hand.snapshot() == before
+    # Apply changed nothing, so there is nothing to go back to.
+    assert reverting.plan_revert(by_hand.node, PLAIN).changes == ()
+    assert reverting.revert(by_hand.node, PLAIN) == []
+    assert by_hand.snapshot() == before
+    assert ApplyRecords(by_hand.node.state).read(PF) is None
+    assert {f.subject for f in findings(by_hand)} == set(vfs[:3])
+
+
+def test_what_the_file_wants_no_more_is_left_over_again(by_hand: Machine) -> None:
+    applying.apply(by_hand.node, wanted(BY_HAND), PLAIN)
+    applying.apply(by_hand.node, wanted({"numVfs": 7}), PLAIN)
+    assert len(findings(by_hand)) == 3
+
+
+def test_drift_of_what_was_as_desired(by_hand: Machine) -> None:
+    applying.apply(by_hand.node, wanted({**BY_HAND, "mtu": 1500}), PLAIN)
+    by_hand.sim.vf_side.change(PF, 1, VFSettings(trust=False))
+    by_hand.netlink.edit("eth1", mtu=9000)
+    (found,) = findings(by_hand)
+    facts = [e.fact for e in found.evidence]
+    assert facts[0] == "mtu is 9000, it was set to 1500"
+    assert facts[1] == "VF 1 has trust False, it was given True"
+    assert len(applying.apply(by_hand.node, wanted({**BY_HAND, "mtu": 1500}), PLAIN)) == 2
+    assert findings(by_hand) == []
+    # Given back is what was there when apply first changed it.
+    reverting.revert(by_hand.node, PLAIN)
+    assert by_hand.sim.vf_side.get(PF)[1].trust is False
+    assert by_hand.sim.vf_side.get(PF)[0].vlan == 100
+
+
+def test_an_override_that_was_as_desired_stays(by_hand: Machine) -> None:
+    address = by_hand.nics[0].vf(2)
+    write_override(by_hand.sim, address, "vfio-pci")
+    for _ in range(2):
+        assert applying.apply(by_hand.node, wanted(BY_HAND), PLAIN) == []
+    assert current_override(by_hand.sim, address) == "vfio-pci"
+    assert findings(by_hand) == []
+
+
+def test_a_record_of_schema_1_is_read(applied: Machine) -> None:
+    """What an older version wrote: what was given, not what was wanted."""
+    path = applied.node.state.path("applied", f"{PF}.json")
+    value = json.loads(Path(path).read_text())
+    del value["wanted"], value["wanted_pf"]
+    Path(path).write_text(json.dumps({**value, "schema": 1}))
+    assert findings(applied) == []
+    text = vlan_changed(applied)
+    (found,) = [f for f in findings(applied) if f.id == "applied-drift"]
+    assert text in [e.fact for e in found.evidence]
+    applying.apply(applied.node, wanted(EVERYTHING), PLAIN)
+    assert json.loads(Path(path).read_text())["schema"] == 2
+    reverting.revert(applied.node, PLAIN)
+    assert list_vfs(applied.sim, PF) == []
+
+
+def mode_changed(machine: Machine) -> str:
+    machine.sim.write(device_path(PF, "sriov_numvfs"), "0")
+    machine.node.devlink.set_eswitch_mode(PF, "legacy", 1)
+    machine.sim.write(device_path(PF, "sriov_numvfs"), "2")
+    return "eswitchMode is legacy, it was set to switchdev"
+
+
+@pytest.mark.parametrize("already", [False, True])
+def test_drift_of_the_eswitch_mode(machine: Machine, already: bool) -> None:
+    node = replace_node(machine.node, devlink=FakeDevlink(machine.node.sysfs, PF))
+    machine = replace(machine, node=node)
+    desired = wanted({"numVfs": 2, "eswitchMode": "switchdev"})
+    if already:
+        machine.sim.write(device_path(PF, "sriov_numvfs"), "0")
+        node.devlink.set_eswitch_mode(PF, "switchdev", 1)
+        machine.sim.write(device_path(PF, "sriov_numvfs"), "2")
+    assert bool(applying.apply(node, desired, PLAIN)) != already
+    assert findings(machine) == []
+    text = mode_changed(machine)
+    (found,) = findings(machine)
+    assert (found.id, found.cure) == ("applied-drift", None)
+    assert found.evidence[0].fact == text
+    assert found.evidence[0].source == f"devlink dev eswitch show pci/{PF}"
+    assert found.repair == "hwmgr apply desired.yaml; that makes all its VFs anew"
+    # The mode is the administrator's: repair leaves it.
+    repair.carry_out(node, repair.plan(node))
+    assert node.devlink.eswitch_mode(PF) == "legacy"
+    applying.apply(node, desired, PLAIN)
+    assert findings(machine) == []
 
 
 def test_repair_gives_back_what_apply_gave_and_not_less(applied: Machine) -> None:

@@ -140,6 +140,43 @@ def test_settings_of_vfs_that_stay(as_before: dict[str, Any]) -> None:
     assert differences(as_before, snapshot()) == []
 
 
+def test_what_was_as_desired_before_stays(as_before: dict[str, Any], tmp_path: Path) -> None:
+    """A VLAN set by hand is left over until a file wants it; then neither repair nor apply acts."""
+    name = netdev_of(PF)
+    path = tmp_path / "desired.yaml"
+    group = {"range": "1", "vlan": 100, "qos": 3, "trust": True}
+    path.write_text(yaml.safe_dump({"pfs": [{"match": {"address": PF}, "vfs": [group]}]}))
+    subprocess.run(["ip", "link", "set", name, "vf", "1", "vlan", "100", "qos", "3"], check=True)
+    subprocess.run(["ip", "link", "set", name, "vf", "1", "trust", "on"], check=True)
+    try:
+        assert _findings() == [("vf-settings", vfs_of(PF)[1])]
+        by_hand = _hardware()
+        for _ in range(2):
+            done = hwmgr("apply", str(path))
+            assert (done.returncode, done.stderr) == (0, "hwmgr: nothing to do\n")
+            assert _findings() == []
+            repaired = hwmgr("repair", "--yes")
+            assert (repaired.returncode, repaired.stderr) == (0, "hwmgr: nothing to repair\n")
+            assert differences(by_hand, _hardware()) == []
+        assert hwmgr("plan", str(path)).returncode == 0
+        assert hwmgr("apply", "--revert").returncode == 0
+        assert differences(by_hand, _hardware()) == []
+        assert _findings() == [("vf-settings", vfs_of(PF)[1])]
+    finally:
+        subprocess.run(["ip", "link", "set", name, "vf", "1", "vlan", "0"], check=True)
+        subprocess.run(["ip", "link", "set", name, "vf", "1", "trust", "off"], check=True)
+    assert differences(as_before, snapshot()) == []
+
+
+def _hardware() -> dict[str, Any]:
+    return {what: found for what, found in snapshot().items() if what != "records"}
+
+
+def _findings() -> list[tuple[str, str]]:
+    found = json.loads(hwmgr("doctor", "-o", "json").stdout)
+    return [(f["id"], f["subject"]) for f in found]
+
+
 def test_stable_macs_are_made_from_the_cards_own(as_before: dict[str, Any]) -> None:
     """A bond gives its ports another one; what VFs have been given is still what is wanted."""
     wanted = desired({"match": {"address": PF}, "vfs": [{"range": "0-1", "mac": "stable"}]})

@@ -183,13 +183,22 @@ def test_a_record_of_an_earlier_boot_hides_nobody(machine: Machine) -> None:
     assert VFState.LEAKED in {i.state for i in inventory(machine.rebooted())}
 
 
+class Full(StateDir):
+    """A state directory on a full disk."""
+
+    def write_bytes(self, data: bytes, *names: str, lasting: bool = True) -> None:
+        raise StateError("/".join(names), errno.ENOSPC)
+
+
+def test_a_full_disk_where_all_is_as_desired(machine: Machine) -> None:
+    said: list[str] = []
+    full = replace_node(machine.node, state=Full(machine.state.root), log=said.append)
+    assert applying.apply(full, wanted({"numVfs": 7}), PLAIN) == []
+    assert "No space left" in said[-1]
+
+
 def test_revert_on_a_full_disk(machine: Machine) -> None:
     """The record of before serves; only a PF whose VFs are made anew has more to write down."""
-
-    class Full(StateDir):
-        def write_bytes(self, data: bytes, *names: str, lasting: bool = True) -> None:
-            raise StateError("/".join(names), errno.ENOSPC)
-
     before = machine.snapshot()
     full = replace_node(machine.node, state=Full(machine.state.root))
     with pytest.raises(StateError):
