@@ -39,6 +39,17 @@ def reason_of(error: BaseException) -> str:
     return "; ".join([error.message, *getattr(error, "__notes__", ())])
 
 
+def reasons_of(error: BaseException) -> list[str]:
+    """Return in lines why something ended: where several things are at fault, one for each."""
+    if isinstance(error, ConfigError):
+        found = [f"{error.path}: {problem}" for problem in error.problems]
+    elif isinstance(error, PlanRefused):
+        found = list(error.problems)
+    else:
+        return [reason_of(error)]
+    return [*found, *getattr(error, "__notes__", ())]
+
+
 def _why(errno: int) -> str:
     """Return the kernel's word, and what to do about the one that people meet first."""
     return strerror(errno) + ("; run it as root" if errno == EACCES else "")

@@ -15,7 +15,7 @@ from hwmgr.cli import complete as cli_complete
 from hwmgr.cli.options import OutputOption, session_of
 from hwmgr.cli.output import Output
 from hwmgr.cli.terminal import sigterm_as_ctrl_c
-from hwmgr.errors import HwmgrError, reason_of
+from hwmgr.errors import HwmgrError, reason_of, reasons_of
 from hwmgr.pci import full_address
 
 if TYPE_CHECKING:
@@ -68,11 +68,12 @@ def plan(
         else:
             found = make_plan(node, _desired(file, acting=False), manner)
     _show(session, output, found.changes, cli_applyviews.plan_view(found))
-    for text in (*found.problems, *found.cuts, *found.warnings):
+    refused = [f"{r.pf_label}: {r.why}" for r in found.refused]
+    for text in (*found.problems, *refused, *found.cuts, *found.warnings):
         session.complain(text)
     only = [*(["--pf", pf] if pf else []), *(["--only-vfs"] if only_vfs else [])]
     _say(session, found, " ".join([*only, file or "--revert"]))
-    raise typer.Exit(1 if found.changes or found.problems else 0)
+    raise typer.Exit(1 if found.changes or found.problems or found.refused else 0)
 
 
 def apply(
@@ -147,9 +148,11 @@ def _fail(
     reverts: bool,
 ) -> NoReturn:
     """Say why it failed, what was made by then, what was not, and what to do next."""
-    why = reason_of(error)
-    _show(session, output, account.changes, cli_applyviews.account_view(account, [why]))
-    session.complain(why)
+    _show(
+        session, output, account.changes, cli_applyviews.account_view(account, [reason_of(error)])
+    )
+    for line in reasons_of(error):
+        session.complain(line)
     for line in cli_applyviews.rest(account):
         session.complain(line)
     if reverts and (account.changes or account.failures or account.not_tried):
@@ -233,7 +236,7 @@ def _say(session: Session, found: Plan, what: str) -> None:
     if found.problems:
         return
     if not found.changes:
-        session.complain("nothing to do")
+        session.complain("nothing else to do" if found.refused else "nothing to do")
     elif found.hits or found.cuts:
         session.complain(f"{len(found.changes)} to change; 'hwmgr apply --force {what}' does it")
     else:

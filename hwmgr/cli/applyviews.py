@@ -10,7 +10,7 @@ from hwmgr.cli.views import owner_text, owner_view
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hwmgr.desired.changes import Change, Plan
+    from hwmgr.desired.changes import Change, Plan, Refusal
     from hwmgr.desired.observed import VfNow
     from hwmgr.desired.witness import Account
 
@@ -58,12 +58,18 @@ def hit_view(hit: VfNow) -> Json:
     }
 
 
+def refusal_view(refusal: Refusal) -> Json:
+    """Return a PF that is left alone, and why."""
+    return {"pf": refusal.pf_label, "pfAddress": refusal.pf, "error": refusal.why}
+
+
 def plan_view(plan: Plan) -> Json:
     """Return a plan as one object."""
     return {
         "changes": [change_view(c) for c in plan.changes],
         "problems": list(plan.problems),
         "warnings": [*plan.cuts, *plan.warnings],
+        "refused": [refusal_view(r) for r in plan.refused],
         "done": False,
     }
 
@@ -75,6 +81,7 @@ def account_view(account: Account, problems: Sequence[str]) -> Json:
         "problems": list(problems),
         "failed": [{**change_view(c), "error": why} for c, why in account.failures],
         "notTried": [change_view(c) for c in account.not_tried],
+        "refused": [refusal_view(r) for r in account.refusals],
         "done": not problems,
     }
 

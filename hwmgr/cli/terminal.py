@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
 from hwmgr.cli.output import Column, Output, Screen, details, render
-from hwmgr.errors import HwmgrError, reason_of
+from hwmgr.errors import HwmgrError, reasons_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -88,13 +88,16 @@ def run_command(app: typer.Typer, words: list[str], terminal: Terminal) -> int:
 
 
 def guarded(terminal: Terminal, action: Callable[[], int]) -> int:
-    """Run what a command does; return its exit status, 1 or 2 where it raised. Errors become one
-    line."""
+    """Run what a command does; return its exit status, 1 or 2 where it raised.
+
+    An error becomes one line, each fault of a file one of its own.
+    """
     try:
         status = action()
         terminal.stdout.flush()
     except HwmgrError as error:
-        terminal.complain(reason_of(error))
+        for line in reasons_of(error):
+            terminal.complain(line)
         return 1
     except BrokenPipeError:
         # The reader has seen enough; without this the interpreter would complain on its way out.

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING
 
 from hwmgr.applyrecord import ApplyRecords
 from hwmgr.desired.applypf import PfApplication, plan_one
-from hwmgr.desired.changes import Plan, joined
+from hwmgr.desired.changes import Plan, Refusal, joined, refusal
 from hwmgr.desired.macs import mac_clashes
 from hwmgr.desired.observed import observe, observe_pf
 from hwmgr.desired.patience import PatientSysfs
 from hwmgr.desired.planning import matched
 from hwmgr.desired.takeback import refuse
-from hwmgr.errors import ApplyIncomplete, HwmgrError, reason_of
-from hwmgr.model import USERSPACE_DRIVERS
+from hwmgr.errors import ApplyIncomplete, HwmgrError, RecordUnusable, reason_of
+from hwmgr.model import USERSPACE_DRIVERS, PciAddress
 
 if TYPE_CHECKING:
     from hwmgr.desired.applypf import Manner
     from hwmgr.desired.changes import Change
     from hwmgr.desired.observed import PfNow
-    from hwmgr.desired.state import Desired
+    from hwmgr.desired.state import Desired, DesiredPf
     from hwmgr.node import Node
 
 _NETDEVS_SECONDS = 10.0
@@ -35,22 +35,31 @@ def make_plan(node: Node, desired: Desired, manner: Manner) -> Plan:
     pfs = observe(node)
     entries, problems = matched(desired, pfs, manner.pf)
     plans = [
-        plan_one(node, entries[now.pf.address], now, manner)
+        _plan_or_refusal(node, entries[now.pf.address], now, manner)
         for now in pfs
         if now.pf.address in entries
     ]
     return joined(plans, *problems, *mac_clashes(entries, pfs))
 
 
+def _plan_or_refusal(node: Node, entry: DesiredPf, now: PfNow, manner: Manner) -> Plan:
+    try:
+        return plan_one(node, entry, now, manner)
+    except RecordUnusable as error:
+        return refusal(now.pf.address, now.label, reason_of(error))
+
+
 def apply(node: Node, desired: Desired, manner: Manner) -> list[Change]:
     """Make the node as desired; return the changes made, [] when it was so already.
 
     Raises PlanRefused and DeviceBusy before anything is touched, ApplyIncomplete and what the
-    hardware answers once every PF has been tried. Whatever ends it, applying again goes on and
-    ``revert`` goes back.
+    hardware answers once every PF has been tried; so too RecordUnusable of a PF whose record
+    cannot be read. Whatever ends it, applying again goes on and ``revert`` goes back.
     """
     node = patient(node, manner.write_seconds)
-    entries, problems = matched(desired, observe(node), manner.pf)
+    pfs = observe(node)
+    labels = {now.pf.address: now.label for now in pfs}
+    entries, problems = matched(desired, pfs, manner.pf)
     if manner.only_vfs:
         # Somebody may be making these VFs right now; what stands in the way shows under the lock.
         refuse(Plan((), tuple(problems)), force=False)
@@ -70,6 +79,9 @@ def apply(node: Node, desired: Desired, manner: Manner) -> list[Change]:
                     ApplyRecords(node.state).forget_reverted(address)
                 done += PfApplication(node, desired, entry, address, manner).apply()
         except HwmgrError as error:
+            if isinstance(error, RecordUnusable):
+                pf = PciAddress(address)
+                manner.witness.refused(Refusal(pf, labels[pf], reason_of(error)))
             failed.append(error)
     if len(failed) > 1:
         raise ApplyIncomplete([reason_of(e) for e in failed]) from failed[0]

@@ -45,9 +45,19 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """Changes in order, and in words what stands in the way.
+class Refusal:
+    """A PF that is left alone while others are not, and what to do about it."""
 
+    pf: PciAddress
+    pf_label: str
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Changes in order, and in words what stands in the way of all of them.
+
+    ``refused`` are PFs of which nothing can be said, since their apply record is unusable.
     ``warnings``: the host itself uses a PF that would be changed. ``cuts`` are those of them after
     which it could not any more.
     """
@@ -56,6 +66,7 @@ class Plan:
     problems: tuple[str, ...]
     warnings: tuple[str, ...] = ()
     cuts: tuple[str, ...] = ()
+    refused: tuple[Refusal, ...] = ()
 
     @property
     def hits(self) -> tuple[VfNow, ...]:
@@ -69,12 +80,19 @@ def joined(plans: Iterable[Plan], *problems: str) -> Plan:
     wrong = list(problems)
     warnings: list[str] = []
     cuts: list[str] = []
+    refused: list[Refusal] = []
     for plan in plans:
         changes += plan.changes
         wrong += plan.problems
         warnings += plan.warnings
         cuts += plan.cuts
-    return Plan(tuple(changes), tuple(wrong), tuple(warnings), tuple(cuts))
+        refused += plan.refused
+    return Plan(tuple(changes), tuple(wrong), tuple(warnings), tuple(cuts), tuple(refused))
+
+
+def refusal(pf: PciAddress, label: str, why: str) -> Plan:
+    """Return the plan of a PF that is left alone."""
+    return Plan((), (), refused=(Refusal(pf, label, why),))
 
 
 @dataclass(frozen=True, slots=True)

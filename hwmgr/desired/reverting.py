@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 from hwmgr.applyrecord import ApplyRecords, ApplyStage
 from hwmgr.desired import pfsteps
 from hwmgr.desired.applying import patient
-from hwmgr.desired.changes import joined
+from hwmgr.desired.changes import Refusal, joined, refusal
 from hwmgr.desired.observed import observe_pf
 from hwmgr.desired.revertplan import pf_changes, plan_back
 from hwmgr.desired.takeback import refuse, refuse_claimed, take_back
-from hwmgr.errors import HwmgrError, StateError, UndoIncomplete, reason_of
+from hwmgr.errors import HwmgrError, RecordUnusable, StateError, UndoIncomplete, reason_of
 from hwmgr.model import Kind, NetnsIdentity, Owner, Record, Stage, VFSettings
 from hwmgr.pci import device_path, list_vfs
 from hwmgr.restore import hardware
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from hwmgr.desired.changes import Change, Plan
     from hwmgr.desired.observed import PfNow
     from hwmgr.desired.witness import Witness
-    from hwmgr.model import VF, Before
+    from hwmgr.model import VF, Before, PciAddress
     from hwmgr.node import Node
 
 
@@ -38,7 +38,11 @@ def plan_revert(node: Node, manner: Manner) -> Plan:
     """Return what revert would change, touching nothing. A record of an earlier boot has none."""
     plans = []
     for address in _addresses(node, manner):
-        record = ApplyRecords(node.state).read(address)
+        try:
+            record = ApplyRecords(node.state).read(address)
+        except RecordUnusable as error:
+            plans.append(refusal(address, address, reason_of(error)))
+            continue
         if record is not None and _counts(node, record):
             plans.append(plan_back(node, record, observe_pf(node, address)))
     return joined(plans)
@@ -48,8 +52,8 @@ def revert(node: Node, manner: Manner) -> list[Change]:
     """Give back what was before, and strike the records; return the changes made.
 
     Raises PlanRefused, and DeviceBusy while VFs that it would change are in use (unless forced),
-    before anything is touched; UndoIncomplete with what could not be given back; calling again
-    goes on.
+    before anything is touched; UndoIncomplete with what could not be given back, and with the PFs
+    whose record cannot be read; calling again goes on.
     """
     node = patient(node, manner.write_seconds)
     refuse(plan_revert(node, manner), force=manner.force)
@@ -62,13 +66,15 @@ def revert(node: Node, manner: Manner) -> list[Change]:
         except UndoIncomplete as error:
             problems += error.problems
         except HwmgrError as error:
+            if isinstance(error, RecordUnusable):
+                manner.witness.refused(Refusal(address, address, reason_of(error)))
             problems.append(reason_of(error))
     if problems:
         raise UndoIncomplete("the node", problems)
     return done
 
 
-def _addresses(node: Node, manner: Manner) -> list[str]:
+def _addresses(node: Node, manner: Manner) -> list[PciAddress]:
     return [a for a in ApplyRecords(node.state).addresses() if manner.pf in (None, a)]
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from hwmgr.desired.changes import Change
+    from hwmgr.desired.changes import Change, Refusal
 
 
 class Witness(Protocol):
@@ -26,6 +26,9 @@ class Witness(Protocol):
     def passed_over(self, why: str) -> None:
         """Hear of a PF that was left alone."""
 
+    def refused(self, refusal: Refusal) -> None:
+        """Hear of a PF that could not be touched, while others could."""
+
 
 class Nobody:
     """Listens to nothing."""
@@ -42,6 +45,9 @@ class Nobody:
     def passed_over(self, why: str) -> None:
         """See Witness."""
 
+    def refused(self, refusal: Refusal) -> None:
+        """See Witness."""
+
 
 @dataclass(frozen=True, slots=True)
 class Account:
@@ -51,6 +57,7 @@ class Account:
     failures: list[tuple[Change, str]] = field(default_factory=list)
     not_tried: list[Change] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    refusals: list[Refusal] = field(default_factory=list)
 
     def made(self, change: Change) -> None:
         """See Witness."""
@@ -67,3 +74,7 @@ class Account:
     def passed_over(self, why: str) -> None:
         """See Witness."""
         self.remarks.append(why)
+
+    def refused(self, refusal: Refusal) -> None:
+        """See Witness."""
+        self.refusals.append(refusal)

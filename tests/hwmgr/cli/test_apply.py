@@ -336,3 +336,69 @@ def test_systemd_takes_the_units(tmp_path: Path) -> None:
                 capture_output=True, text=True, check=False,
             )  # fmt: skip
             assert name not in done.stderr
+
+
+TWO = """
+pfs:
+  - {match: {name: eth1}, numVfs: 2}
+  - {match: {name: eth3}, numVfs: 3}
+"""
+
+
+def test_a_torn_record_stops_its_own_pf_alone(cli: Cli) -> None:
+    cli.machine.sim.add_nic(Nic(address="0000:03:00.0", ifname="eth3", vfs=0))
+    path = cli.folder / "two.yaml"
+    path.write_text(TWO)
+    cli.machine.state.write_bytes(b'{"schema": 1', "applied", f"{PF}.json")
+    torn = cli.machine.state.path("applied", f"{PF}.json")
+    status, _out, err = cli("plan", str(path))
+    first, last = err.splitlines()
+    assert (status, last.split(";")[0]) == (1, "hwmgr: 1 to change")
+    assert first.startswith(f"hwmgr: eth1: record {torn} is damaged (")
+    assert f"move it away to go on without it: what was there of {PF} before" in first
+    planned = cli.json("plan", str(path))
+    assert [c["pf"] for c in planned["changes"]] == ["eth3"]
+    assert [(r["pf"], r["pfAddress"]) for r in planned["refused"]] == [("eth1", PF)]
+    status, out, err = cli("apply", str(path), "-o", "json")
+    done = json.loads(out)
+    assert (status, done["done"]) == (1, False)
+    assert [(c["pf"], c["then"]) for c in done["changes"]] == [("eth3", 3)]
+    assert [(r["pf"], r["pfAddress"]) for r in done["refused"]] == [("eth1", PF)]
+    assert torn in done["refused"][0]["error"]
+    assert torn in err
+    assert len(list_vfs(cli.machine.sim, PF)) == 7
+    assert cli("plan", str(path))[2].endswith("hwmgr: nothing else to do\n")
+    # Going back is the same: the others are given back.
+    assert [c["pf"] for c in cli.json("plan", "--revert")["changes"]] == ["eth3"]
+    status, out, _err = cli("apply", "--revert", "-o", "json")
+    back = json.loads(out)
+    assert (status, [c["pf"] for c in back["changes"]]) == (1, ["eth3"])
+    assert [r["pfAddress"] for r in back["refused"]] == [PF]
+    assert list_vfs(cli.machine.sim, PciAddress("0000:03:00.0")) == []
+    assert cli.machine.state.read_bytes("applied", f"{PF}.json") == b'{"schema": 1'
+    assert cli("apply", str(path), "--pf", "eth3")[0] == 0
+
+
+def test_each_fault_of_a_file_has_its_line(cli: Cli) -> None:
+    path = cli.file("numVfs: x, speed: 1, vfs: [{range: '0', vlan: 1}, {range: '1', vlan: 5000}]")
+    lines = [
+        f"hwmgr: {path}: pfs[0].speed: unknown key; known are",
+        f"hwmgr: {path}: pfs[0].numVfs: must be a number from 0 to 65535",
+        f"hwmgr: {path}: pfs[0].vfs[1].vlan: must be a number from 0 to 4094",
+    ]
+    for command in ("plan", "apply"):
+        status, _out, err = cli(command, path)
+        assert status == 1
+        said = err.splitlines()
+        assert [s.startswith(line) for s, line in zip(said, lines, strict=True)] == [True] * 3
+    (problem,) = cli.json("apply", path)["problems"]
+    assert problem.count(path) == 1
+
+
+def test_each_reason_of_a_refusal_has_its_line(cli: Cli) -> None:
+    path = cli.file("numVfs: 9, vfs: [{range: '0', driver: nope}]")
+    status, _out, err = cli("apply", path)
+    assert status == 1
+    assert [line.split(": ")[1] for line in err.splitlines()] == [
+        "pfs[0].numVfs", "pfs[0].vfs[0].driver",
+    ]  # fmt: skip
