@@ -9,18 +9,25 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+import yaml
 
 from hwmgr import representor, vfsettings
+from hwmgr.desired import applying, reverting
+from hwmgr.desired.applypf import Manner
+from hwmgr.desired.file import parse
 from hwmgr.devlink import KernelDevlink
+from hwmgr.doctor import examination as doctor
+from hwmgr.doctor import repair
 from hwmgr.errors import NetlinkError
 from hwmgr.model import LinkState, VFSettings, VlanProto
 from hwmgr.netlink import KernelNetlink
 from hwmgr.sysfs import Sysfs
 from tests.lab import bypyroute, forked
-from tests.lab.host_state import PFS
+from tests.lab.host_state import PFS, announce_vfs, differences, snapshot
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -86,6 +93,49 @@ def test_the_mode_of_an_embedded_switch(pf_name: str) -> None:
     devlink.set_eswitch_mode("netdevsim77", "legacy", 30, "netdevsim")
     assert devlink.eswitch_mode("netdevsim77", "netdevsim") == "legacy"
     assert pf_name in os.listdir("/sys/class/net")
+
+
+class BorrowedSwitch(KernelDevlink):
+    """A devlink in which the lab's first PF has the embedded switch of netdevsim's."""
+
+    def eswitch_mode(self, address: str, bus: str = "pci") -> str | None:
+        if address == PFS[0]:
+            return super().eswitch_mode("netdevsim77", "netdevsim")
+        return super().eswitch_mode(address, bus)
+
+    def set_eswitch_mode(self, address: str, mode: str, seconds: float, bus: str = "pci") -> None:
+        assert (address, bus) == (PFS[0], "pci")
+        super().set_eswitch_mode("netdevsim77", mode, seconds, "netdevsim")
+
+
+@pytest.mark.usefixtures("pf_name")
+def test_a_mode_that_somebody_has_changed_since_apply() -> None:
+    """Doctor tells, repair leaves it to the administrator, apply sets it, revert undoes it."""
+    node = replace(forked.node(), devlink=BorrowedSwitch())
+    entry = {"match": {"address": PFS[0]}, "numVfs": 7, "eswitchMode": "switchdev"}
+    desired = parse("desired.yaml", yaml.load(yaml.safe_dump({"pfs": [entry]}), yaml.BaseLoader))
+    announce_vfs()
+    before = snapshot()
+    try:
+        made = applying.apply(node, desired, Manner())
+        assert "eswitchMode" in [c.attribute for c in made]
+        assert doctor.examine(node) == []
+        device = "netdevsim/netdevsim77"
+        subprocess.run(["devlink", "dev", "eswitch", "set", device, "mode", "legacy"], check=True)
+        for _ in range(2):
+            (found,) = doctor.examine(node)
+            assert (found.id, found.subject, found.cure) == ("applied-drift", PFS[0], None)
+            assert found.evidence[0].fact == "eswitchMode is legacy, it was set to switchdev"
+            assert found.repair == "hwmgr apply desired.yaml; that makes all its VFs anew"
+            repair.carry_out(node, repair.plan(node))
+        applying.apply(node, desired, Manner())
+        assert node.devlink.eswitch_mode(PFS[0]) == "switchdev"
+        assert applying.apply(node, desired, Manner()) == []
+        assert doctor.examine(node) == []
+    finally:
+        reverting.revert(node, Manner())
+    assert node.devlink.eswitch_mode(PFS[0]) == "legacy"
+    assert differences(before, snapshot()) == []
 
 
 def test_the_82576_has_no_embedded_switch() -> None:
