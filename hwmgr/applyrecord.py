@@ -143,7 +143,7 @@ class ApplyRecords:
         names = (_FOLDER, address + _SUFFIX)
         try:
             value = self._state.read_json(*names)
-            return None if value is None else decode(cast("dict[str, Any]", value))
+            return None if value is None else _of(address, cast("dict[str, Any]", value))
         except (StateError, KeyError, TypeError, ValueError, AttributeError) as error:
             path = self._state.path(*names)
             if isinstance(error, RecordTorn):
@@ -224,6 +224,13 @@ def decode(value: dict[str, Any]) -> ApplyRecord:
     for before in (record.vfs or {}).values():
         check_before(before)
     return record
+
+
+def _of(address: str, value: dict[str, Any]) -> ApplyRecord:
+    found = decode(value)
+    if found.address != address:
+        raise ValueError(f"it is the record of {found.address}")
+    return found
 
 
 def _by_index(value: dict[str, Any] | None) -> Mapping[int, Given] | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hwmgr.applyrecord import ApplyRecords
@@ -12,7 +13,7 @@ from hwmgr.desired.macs import mac_clashes
 from hwmgr.desired.observed import observe, observe_pf
 from hwmgr.desired.patience import PatientSysfs
 from hwmgr.desired.planning import matched
-from hwmgr.desired.takeback import refuse
+from hwmgr.desired.takeback import refuse, refuse_at_rest
 from hwmgr.errors import ApplyIncomplete, HwmgrError, RecordUnusable, reason_of
 from hwmgr.model import USERSPACE_DRIVERS, PciAddress
 
@@ -64,7 +65,8 @@ def apply(node: Node, desired: Desired, manner: Manner) -> list[Change]:
         # Somebody may be making these VFs right now; what stands in the way shows under the lock.
         refuse(Plan((), tuple(problems)), force=False)
     else:
-        refuse(make_plan(node, desired, manner), force=manner.force)
+        look = partial(make_plan, node, desired, manner)
+        refuse_at_rest(node, entries, look, force=manner.force)
     done: list[Change] = []
     failed: list[HwmgrError] = []
     for address, entry in entries.items():

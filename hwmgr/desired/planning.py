@@ -154,6 +154,9 @@ class _Planner:
             self._refuse(f"{entry.where}.mtu", what)
         if entry.up and now.up is False:
             self._refuse(f"{entry.where}.up", "externally managed, and it is down")
+        if entry.autoprobe is not None and now.autoprobe not in (None, entry.autoprobe):
+            what = f"externally managed, and it is {'on' if now.autoprobe else 'off'}"
+            self._refuse(f"{entry.where}.autoprobe", what)
         mode = now.eswitch_mode or "legacy"
         if entry.eswitch_mode not in (None, mode):
             what = f"externally managed, and the mode is {mode}, not {entry.eswitch_mode}"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from hwmgr.applyrecord import ApplyRecords, ApplyStage
@@ -16,7 +17,7 @@ from hwmgr.desired.applying import patient
 from hwmgr.desired.changes import Refusal, joined, refusal
 from hwmgr.desired.observed import observe_pf
 from hwmgr.desired.revertplan import pf_changes, plan_back
-from hwmgr.desired.takeback import refuse, refuse_claimed, take_back
+from hwmgr.desired.takeback import refuse, refuse_at_rest, refuse_claimed, take_back
 from hwmgr.errors import HwmgrError, RecordUnusable, StateError, UndoIncomplete, reason_of
 from hwmgr.model import Kind, NetnsIdentity, Owner, Record, Stage, VFSettings
 from hwmgr.pci import device_path, list_vfs
@@ -56,7 +57,8 @@ def revert(node: Node, manner: Manner) -> list[Change]:
     whose record cannot be read; calling again goes on.
     """
     node = patient(node, manner.write_seconds)
-    refuse(plan_revert(node, manner), force=manner.force)
+    look = partial(plan_revert, node, manner)
+    refuse_at_rest(node, _addresses(node, manner), look, force=manner.force)
     done: list[Change] = []
     problems: list[str] = []
     for address in _addresses(node, manner):

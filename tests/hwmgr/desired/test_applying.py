@@ -302,6 +302,9 @@ def test_externally_managed_vfs_are_verified_and_set_up(machine: Machine) -> Non
     machine.sim.write(device_path(PF, "sriov_numvfs"), "4")
     with pytest.raises(PlanRefused, match="externally managed, and there are 4 VFs of 5"):
         applying.apply(machine.node, wanted(entry), PLAIN)
+    entry = {"externallyManaged": True, "autoprobe": False}
+    with pytest.raises(PlanRefused, match=r"autoprobe: eth1: externally managed, and it is on"):
+        applying.apply(machine.node, wanted(entry), PLAIN)
 
 
 def test_only_vfs_after_somebody_made_them_anew(machine: Machine) -> None:
@@ -412,7 +415,9 @@ def test_one_pf_that_fails_does_not_keep_the_others(machine: Machine) -> None:
 
 def test_a_damaged_record_is_told_and_kept(machine: Machine) -> None:
     applying.apply(machine.node, wanted({"numVfs": 4}), PLAIN)
-    for text in (b"{", b"[]", b'{"schema": 9}'):
+    whole = machine.state.read_bytes("applied", f"{PF}.json") or b""
+    other = whole.replace(PF.encode(), b"0000:03:00.0")
+    for text in (b"{", b"[]", b'{"schema": 9}', other):
         machine.state.write_bytes(text, "applied", f"{PF}.json")
         with pytest.raises(StateError, match=r"is damaged .* move it away"):
             applying.apply(machine.node, wanted({"numVfs": 3}), PLAIN)

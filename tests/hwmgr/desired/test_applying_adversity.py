@@ -33,6 +33,7 @@ from tests.hwmgr.desired.test_applying import (
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from hwmgr.desired.state import Desired
@@ -181,6 +182,55 @@ def test_a_record_of_an_earlier_boot_hides_nobody(machine: Machine) -> None:
         applying.apply(machine.rebooted(), wanted({"numVfs": 3}), PLAIN)
     assert len(list_vfs(machine.sim, PF)) == 7
     assert VFState.LEAKED in {i.state for i in inventory(machine.rebooted())}
+
+
+@pytest.mark.parametrize("back", [False, True])
+def test_one_that_comes_while_another_makes_vfs_waits_for_it(machine: Machine, back: bool) -> None:
+    """Without their netdevs the other's VFs look like those of a pod."""
+    desired = wanted({"numVfs": 3, "vfs": [{"range": "0", "vlan": 2}]})
+    if back:
+        applying.apply(machine.node, desired, PLAIN)
+    machine.sim.write(device_path(PF, "sriov_numvfs"), "0")
+    machine.netlink.late = True
+    machine.sim.write(device_path(PF, "sriov_numvfs"), "4")
+    with pytest.raises(DeviceBusy, match="another namespace has it"):
+        applying.apply(machine.node, desired, PLAIN)
+
+    class Waits(StateDir):
+        """The other one is through when its lock can be had."""
+
+        def lock(
+            self, *names: str, timeout: float, remove: bool = False
+        ) -> AbstractContextManager[None]:
+            if names[:2] == ("locks", "pf"):
+                machine.netlink.late = False
+                machine.netlink.deliver()
+            return super().lock(*names, timeout=timeout, remove=remove)
+
+    node = replace_node(machine.node, state=Waits(machine.state.root))
+    if back:
+        reverting.revert(node, PLAIN)
+    else:
+        applying.apply(node, desired, PLAIN)
+    assert len(list_vfs(machine.sim, PF)) == (7 if back else 3)
+
+
+def test_several_pfs_are_looked_at_again_while_nobody_is_at_work(machine: Machine) -> None:
+    """Two applies that are refused at once do not wait for each other for ever."""
+    machine.sim.add_nic(Nic(address="0000:03:00.0", ifname="eth3", vfs=0))
+    attach(machine, 0)
+    entries: list[dict[str, Any]] = [
+        {"numVfs": 2},
+        {"match": {"name": "eth3"}, "numVfs": 3},
+    ]
+    with ThreadPoolExecutor() as pool:
+        work = [
+            pool.submit(applying.apply, machine.node, wanted(*order), PLAIN)
+            for order in (entries, entries[::-1])
+        ]
+        for one in work:
+            with pytest.raises(DeviceBusy, match="--force takes them away"):
+                one.result()
 
 
 class Full(StateDir):
