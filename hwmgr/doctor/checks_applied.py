@@ -106,7 +106,7 @@ def _of_record(facts: Facts, file: AppliedFile, record: ApplyRecord) -> Iterator
                 id="applied-drift",
                 severity=Severity.WARNING,
                 subject=record.address,
-                finding=f"it is not as {record.source} has made it: {drifted[0].fact}",
+                finding=f"it is not as {record.source} wants it: {drifted[0].fact}",
                 evidence=tuple(evidence),
                 repair=again + (_ANEW if _remakes(drifted) else ""),
             )
@@ -135,7 +135,7 @@ def _pf_drift(facts: Facts, record: ApplyRecord) -> Iterator[Evidence]:
     for attribute, then in _wanted_of_pf(record).items():
         if attribute in now and now[attribute][0] != then:
             is_, source = now[attribute]
-            yield Evidence(f"{attribute} is {is_}, it was set to {then}", source)
+            yield Evidence(f"{attribute} is {is_}, it is to be {then}", source)
 
 
 def _vfs_drift(facts: Facts, record: ApplyRecord) -> Iterator[Evidence]:
@@ -179,14 +179,14 @@ def _vf_drift(info: VFInfo, given: Given) -> Iterator[Evidence]:
     vf = info.vf
     if not _driver_fits(given.driver, vf.driver):
         source = f"/sys/bus/pci/devices/{vf.address}/driver"
-        what = f"VF {vf.index} is on {vf.driver or 'no driver'}, it was given to {given.driver}"
+        what = f"VF {vf.index} is on {vf.driver or 'no driver'}, it is to be on {given.driver}"
         yield Evidence(what, source)
     if info.settings is None or info.state is VFState.FOREIGN:
         return
     for field in fields(VFSettings):
         then, is_ = getattr(given.settings, field.name), getattr(info.settings, field.name)
         if None not in (then, is_) and then != is_:
-            what = f"VF {vf.index} has {field.name} {is_}, it was given {then}"
+            what = f"VF {vf.index} has {field.name} {is_}, it is to have {then}"
             yield Evidence(what, f"ip link show {info.pf_ifname}, vf {vf.index}")
 
 

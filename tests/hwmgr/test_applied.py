@@ -45,7 +45,7 @@ def applied(machine: Machine) -> Machine:
 def number_changed(machine: Machine) -> str:
     for number in ("0", "5"):
         machine.sim.write(device_path(PF, "sriov_numvfs"), number)
-    return "numVfs is 5, it was set to 7"
+    return "numVfs is 5, it is to be 7"
 
 
 def fewer_than_were_set_up(machine: Machine) -> str:
@@ -55,32 +55,32 @@ def fewer_than_were_set_up(machine: Machine) -> str:
 
 def mtu_changed(machine: Machine) -> str:
     machine.netlink.edit("eth1", mtu=1500)
-    return "mtu is 1500, it was set to 9000"
+    return "mtu is 1500, it is to be 9000"
 
 
 def set_down(machine: Machine) -> str:
     machine.netlink.edit("eth1", up=False)
-    return "up is False, it was set to True"
+    return "up is False, it is to be True"
 
 
 def driver_changed(machine: Machine) -> str:
     bind(machine.sim, machine.nics[0].vf(4), "vfio-pci")
-    return "VF 4 is on vfio-pci, it was given to igb_uio"
+    return "VF 4 is on vfio-pci, it is to be on igb_uio"
 
 
 def unbound(machine: Machine) -> str:
     unbind(machine.sim, machine.nics[0].vf(0))
-    return "VF 0 is on no driver, it was given to vfio-pci"
+    return "VF 0 is on no driver, it is to be on vfio-pci"
 
 
 def vlan_changed(machine: Machine) -> str:
     machine.sim.vf_side.change(PF, 1, VFSettings(vlan=9))
-    return "VF 1 has vlan 9, it was given 100"
+    return "VF 1 has vlan 9, it is to have 100"
 
 
 def trust_lost(machine: Machine) -> str:
     machine.sim.vf_side.change(PF, 3, VFSettings(trust=False))
-    return "VF 3 has trust False, it was given True"
+    return "VF 3 has trust False, it is to have True"
 
 
 @pytest.mark.parametrize(
@@ -161,8 +161,8 @@ def test_drift_of_what_was_as_desired(by_hand: Machine) -> None:
     by_hand.netlink.edit("eth1", mtu=9000)
     (found,) = findings(by_hand)
     facts = [e.fact for e in found.evidence]
-    assert facts[0] == "mtu is 9000, it was set to 1500"
-    assert facts[1] == "VF 1 has trust False, it was given True"
+    assert facts[0] == "mtu is 9000, it is to be 1500"
+    assert facts[1] == "VF 1 has trust False, it is to have True"
     assert len(applying.apply(by_hand.node, wanted({**BY_HAND, "mtu": 1500}), PLAIN)) == 2
     assert findings(by_hand) == []
     # Given back is what was there when apply first changed it.
@@ -200,7 +200,7 @@ def mode_changed(machine: Machine) -> str:
     machine.sim.write(device_path(PF, "sriov_numvfs"), "0")
     machine.node.devlink.set_eswitch_mode(PF, "legacy", 1)
     machine.sim.write(device_path(PF, "sriov_numvfs"), "2")
-    return "eswitchMode is legacy, it was set to switchdev"
+    return "eswitchMode is legacy, it is to be switchdev"
 
 
 @pytest.mark.parametrize("already", [False, True])

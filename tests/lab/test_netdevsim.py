@@ -125,7 +125,7 @@ def test_a_mode_that_somebody_has_changed_since_apply() -> None:
         for _ in range(2):
             (found,) = doctor.examine(node)
             assert (found.id, found.subject, found.cure) == ("applied-drift", PFS[0], None)
-            assert found.evidence[0].fact == "eswitchMode is legacy, it was set to switchdev"
+            assert found.evidence[0].fact == "eswitchMode is legacy, it is to be switchdev"
             assert found.repair == "hwmgr apply desired.yaml; that makes all its VFs anew"
             repair.carry_out(node, repair.plan(node))
         applying.apply(node, desired, Manner())
