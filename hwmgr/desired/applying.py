@@ -8,14 +8,15 @@ from typing import TYPE_CHECKING
 
 from hwmgr.applyrecord import ApplyRecords
 from hwmgr.desired.applypf import PfApplication, plan_one
+from hwmgr.desired.atrest import await_netdevs, refuse_at_rest
 from hwmgr.desired.changes import Plan, Refusal, joined, refusal
 from hwmgr.desired.macs import mac_clashes
-from hwmgr.desired.observed import observe, observe_pf
+from hwmgr.desired.observed import observe
 from hwmgr.desired.patience import PatientSysfs
 from hwmgr.desired.planning import matched
-from hwmgr.desired.takeback import refuse, refuse_at_rest
+from hwmgr.desired.takeback import refuse
 from hwmgr.errors import ApplyIncomplete, HwmgrError, RecordUnusable, reason_of
-from hwmgr.model import USERSPACE_DRIVERS, PciAddress
+from hwmgr.model import PciAddress
 
 if TYPE_CHECKING:
     from hwmgr.desired.applypf import Manner
@@ -24,11 +25,9 @@ if TYPE_CHECKING:
     from hwmgr.desired.state import Desired, DesiredPf
     from hwmgr.node import Node
 
-_NETDEVS_SECONDS = 10.0
 # udevd starts it at the first VF that an apply makes, and that apply may have many more to set up.
 _ONLY_VFS_LOCK_SECONDS = 600.0
 _ANEW = "apply the file without --only-vfs to have it as desired again"
-_NO_NETDEV = (None, *USERSPACE_DRIVERS)
 
 
 def make_plan(node: Node, desired: Desired, manner: Manner) -> Plan:
@@ -76,7 +75,7 @@ def apply(node: Node, desired: Desired, manner: Manner) -> list[Change]:
                     if ApplyRecords(node.state).is_reverted(address, node.boot_id):
                         manner.witness.passed_over(f"{address} has been reverted; {_ANEW}")
                         continue
-                    _await_netdevs(node, address)
+                    await_netdevs(node, address)
                 else:
                     ApplyRecords(node.state).forget_reverted(address)
                 done += PfApplication(node, desired, entry, address, manner).apply()
@@ -106,23 +105,6 @@ def await_pfs(node: Node, desired: Desired, seconds: float) -> None:
         return True if named and not problems else None
 
     node.udev.wait(there, seconds)
-
-
-def _await_netdevs(node: Node, address: str) -> None:
-    """Wait for the netdevs of VFs that somebody has just made: theirs come after the VFs.
-
-    One that is in another namespace, without a record of ours, is waited for in vain.
-    """
-
-    def there() -> bool | None:
-        late = [
-            vf
-            for vf in observe_pf(node, address).vfs
-            if vf.record is None and not vf.vf.netdevs and vf.driver not in _NO_NETDEV
-        ]
-        return None if late else True
-
-    node.udev.wait(there, _NETDEVS_SECONDS)
 
 
 def patient(node: Node, seconds: float) -> Node:

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 from hwmgr.applyrecord import ApplyRecords, ApplyStage
 from hwmgr.desired import pfsteps
 from hwmgr.desired.applying import patient
+from hwmgr.desired.atrest import refuse_at_rest
 from hwmgr.desired.changes import Refusal, joined, refusal
 from hwmgr.desired.observed import observe_pf
 from hwmgr.desired.revertplan import pf_changes, plan_back
-from hwmgr.desired.takeback import refuse, refuse_at_rest, refuse_claimed, take_back
+from hwmgr.desired.takeback import refuse, refuse_claimed, take_back
 from hwmgr.errors import HwmgrError, RecordUnusable, StateError, UndoIncomplete, reason_of
 from hwmgr.model import Kind, NetnsIdentity, Owner, Record, Stage, VFSettings
 from hwmgr.pci import device_path, list_vfs
@@ -58,7 +59,8 @@ def revert(node: Node, manner: Manner) -> list[Change]:
     """
     node = patient(node, manner.write_seconds)
     look = partial(plan_revert, node, manner)
-    refuse_at_rest(node, _addresses(node, manner), look, force=manner.force)
+    there = [a for a in _addresses(node, manner) if node.sysfs.exists(device_path(a))]
+    refuse_at_rest(node, there, look, force=manner.force)
     done: list[Change] = []
     problems: list[str] = []
     for address in _addresses(node, manner):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from hwmgr import claims
@@ -10,7 +9,7 @@ from hwmgr.errors import DeviceBusy, PlanRefused, RecordTorn
 from hwmgr.restore import give_up
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     from hwmgr.desired.changes import Plan
     from hwmgr.desired.observed import VfNow
@@ -29,24 +28,6 @@ def refuse(plan: Plan, *, force: bool) -> None:
         who = "; ".join(f"{h.vf.address}: {h.holder}" for h in plan.hits[1:])
         message = f"{first.holder}; {who + '; ' if who else ''}--force takes them away all the same"
         raise DeviceBusy(first.vf.address, message, first.holder)
-
-
-def refuse_at_rest(
-    node: Node, pfs: Iterable[str], look: Callable[[], Plan], *, force: bool
-) -> None:
-    """As ``refuse``, of what is seen while nobody is at work on these PFs.
-
-    VFs that an apply is making just now, whose netdevs are not there yet, look like a pod's. The
-    locks are taken only where something stands in the way. Raises LockTimeout too.
-    """
-    try:
-        refuse(look(), force=force)
-    except (PlanRefused, DeviceBusy):
-        with ExitStack() as held:
-            # All who take several take them in this order.
-            for address in sorted(pfs):
-                held.enter_context(node.locks.pf(address))
-            refuse(look(), force=force)
 
 
 def take_back(node: Node, holder: VfNow) -> None:

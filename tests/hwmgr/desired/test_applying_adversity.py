@@ -215,6 +215,18 @@ def test_one_that_comes_while_another_makes_vfs_waits_for_it(machine: Machine, b
     assert len(list_vfs(machine.sim, PF)) == (7 if back else 3)
 
 
+def test_vfs_made_by_hand_whose_netdevs_are_late(machine: Machine) -> None:
+    """iavf makes them some time after the VFs: apply may come in between."""
+    machine.sim.write(device_path(PF, "sriov_numvfs"), "0")
+    machine.netlink.late = True
+    machine.sim.write(device_path(PF, "sriov_numvfs"), "4")
+    machine.udev.later = [lambda: None, machine.netlink.deliver]
+    desired = wanted({"numVfs": 4, "vfs": [{"range": "0", "vlan": 2}, {"range": "1", "mtu": 1400}]})
+    applying.apply(machine.node, desired, PLAIN)
+    assert machine.sim.vf_side.get(PF)[0].vlan == 2
+    assert machine.netlink.space()["eth1v1"].mtu == 1400
+
+
 def test_several_pfs_are_looked_at_again_while_nobody_is_at_work(machine: Machine) -> None:
     """Two applies that are refused at once do not wait for each other for ever."""
     machine.sim.add_nic(Nic(address="0000:03:00.0", ifname="eth3", vfs=0))
