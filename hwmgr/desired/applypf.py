@@ -180,6 +180,9 @@ class PfApplication:
             for vf in touched:
                 locks.enter_context(self.node.locks.function(vf.address))
             refuse_claimed(self.node, touched, change.hits)
+            if change.hits:
+                # Where it cannot be written down, nobody is to lose a VF for nothing.
+                self._write(replace(self.record, stage=ApplyStage.APPLYING))
             for hit in change.hits:
                 take_back(self.node, hit)
             self._intend(change, now)

@@ -259,6 +259,16 @@ def test_a_full_disk_where_all_is_as_desired(machine: Machine) -> None:
     assert "No space left" in said[-1]
 
 
+def test_nobody_loses_a_vf_for_nothing_on_a_full_disk(machine: Machine) -> None:
+    attach(machine, 5)
+    before = machine.snapshot()
+    full = replace_node(machine.node, state=Full(machine.state.root))
+    with pytest.raises(StateError, match="No space left"):
+        applying.apply(full, wanted({"numVfs": 3}), FORCED)
+    assert differences(before, machine.snapshot()) == {}
+    assert machine.node.journal.addresses() == [machine.nics[0].vf(5)]
+
+
 def test_revert_on_a_full_disk(machine: Machine) -> None:
     """The record of before serves; only a PF whose VFs are made anew has more to write down."""
     before = machine.snapshot()
