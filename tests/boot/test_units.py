@@ -184,7 +184,7 @@ def test_vfs_made_anew_as_a_run_ends(installed: Node) -> None:
     before = macs(installed)
     for _ in range(2):
         looked = installed.said(unit, "all looked at")
-        installed(f"echo 0 > {SRIOV} && echo 7 > {SRIOV}")
+        installed(f"echo 0 > {SRIOV} && echo 7 > {SRIOV} && udevadm settle")
         installed.await_journal(unit, "all looked at", looked)
     installed("echo > /run/hold")
     installed.await_journal(unit, f"Finished hwmgr-vfs@{PF}.service", finished)
