@@ -8,10 +8,10 @@ from functools import partial
 from typing import TYPE_CHECKING, cast
 
 from hwmgr import driver, modules
-from hwmgr.applyrecord import ApplyRecord, ApplyRecords, ApplyStage, DoneStep
-from hwmgr.choose import Chosen, capture
+from hwmgr.applyrecord import ApplyRecord, ApplyRecords, ApplyStage
 from hwmgr.desired import pfsteps, vfsteps
 from hwmgr.desired.changes import OFFER, Leftover, Plan
+from hwmgr.desired.intent import intended, offered_at_creation
 from hwmgr.desired.observed import observe_pf
 from hwmgr.desired.planning import plan_pf, unloaded
 from hwmgr.desired.takeback import refuse, refuse_claimed, take_back
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from hwmgr.desired.observed import PfNow
     from hwmgr.desired.state import Desired, DesiredPf
     from hwmgr.desired.witness import Witness
-    from hwmgr.model import VF, Before
+    from hwmgr.model import VF
     from hwmgr.node import Node
 
 # A driver with broken firmware can hang in sriov_numvfs, and one whose VF is open in unbind.
@@ -63,12 +63,6 @@ class Manner:
     write_seconds: float = WRITE_SECONDS
     busy: Callable[[str], AbstractContextManager[None]] = _silently
     witness: Witness = field(default_factory=Nobody)
-
-
-def before_of(node: Node, vf: VF) -> Before:
-    """Return a VF as it is, to be given back by ``revert``."""
-    pf = find_pf(node.sysfs, vf.pf_address)
-    return capture(node, Chosen(vf.address, pf, vf.index, vf.driver, vf.driver_override))
 
 
 def plan_one(node: Node, entry: DesiredPf, now: PfNow, manner: Manner) -> Plan:
@@ -185,7 +179,9 @@ class PfApplication:
                 self._write(replace(self.record, stage=ApplyStage.APPLYING))
             for hit in change.hits:
                 take_back(self.node, hit)
-            self._intend(change, now)
+            fresh = not self.done
+            self._write(intended(self.node, self.entry, self.record, change, now, fresh=fresh))
+            self.node.checkpoint(f"apply.intended.{change.attribute}")
             if change.index is None:
                 self._act_on_pf(change, now)
             else:
@@ -200,55 +196,6 @@ class PfApplication:
             return [find_vf(self.node.sysfs, change.address or "")]
         remakes = change.attribute in ("numVfs", "eswitchMode")
         return [vf.vf for vf in now.vfs] if remakes else []
-
-    def _intend(self, change: Change, now: PfNow) -> None:
-        """Write down what will be changed and what it is before, durably."""
-        fresh = not self.done
-        earlier = () if fresh else tuple(replace(s, done=True) for s in self.record.steps)
-        step = DoneStep(change.index, change.attribute, change.now, change.then)
-        record = replace(self.record, stage=ApplyStage.APPLYING, steps=(*earlier, step))
-        if change.index is not None:
-            vf = find_vf(self.node.sysfs, change.address or "")
-            record = record.keeping_vfs({vf.index: before_of(self.node, vf)})
-            given = record.gave(change.index)
-            if change.settings is not None:
-                given = given.with_settings(change.settings)
-            elif change.attribute == "driver":
-                given = replace(given, driver=str(change.then))
-            record = replace(record, given={**(record.given or {}), change.index: given})
-        elif change.attribute in ("numVfs", "eswitchMode"):
-            record = self._before_remaking(record, now, change)
-        elif change.attribute == "autoprobe":
-            record = record.keeping(autoprobe=now.autoprobe)
-        elif change.attribute != "module":  # One that is loaded stays so.
-            record = record.keeping(**{change.attribute: change.now})
-        self._write(record)
-        self.node.checkpoint(f"apply.intended.{change.attribute}")
-
-    def _before_remaking(self, record: ApplyRecord, now: PfNow, change: Change) -> ApplyRecord:
-        there = list_vfs(self.node.sysfs, now.pf.address)
-        record = record.keeping_vfs({vf.index: before_of(self.node, vf) for vf in there})
-        record = replace(record.keeping(num_vfs=now.pf.num_vfs), given=None, wanted=None)
-        if change.attribute == "eswitchMode":
-            return record.keeping(eswitch_mode=change.now)
-        offered = self._offered_at_creation(now)
-        if offered == now.autoprobe:
-            return record
-        final = self.entry.autoprobe if self.entry.autoprobe is not None else now.autoprobe
-        record = record.keeping(autoprobe=now.autoprobe)
-        return replace(record, unprobed=record.unprobed or (not offered and bool(final)))
-
-    def _offered_at_creation(self, now: PfNow) -> bool | None:
-        """Tell whether drivers are to be offered the new VFs at once.
-
-        Not those that are meant for another driver or are set up first: a netdev that goes again
-        costs time and has udevd and others look at it.
-        """
-        if now.autoprobe is None:
-            return None
-        if self.entry.shapes_vfs:
-            return False
-        return self.entry.autoprobe if self.entry.autoprobe is not None else now.autoprobe
 
     def _act_on_pf(self, change: Change, now: PfNow) -> None:
         node, pf = self.node, self.address
@@ -267,7 +214,7 @@ class PfApplication:
 
     def _make_vfs(self, now: PfNow, number: int) -> None:
         node, pf = self.node, self.address
-        offered = self._offered_at_creation(now)
+        offered = offered_at_creation(self.entry, now)
         switched = offered is not None and offered != now.autoprobe and number > 0
         if switched:
             pfsteps.set_autoprobe(node, pf, bool(offered))

@@ -6,9 +6,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hwmgr import vfsettings
-from hwmgr.desired.applypf import before_of
 from hwmgr.desired.changes import Change, Plan
 from hwmgr.desired.hostuse import for_the_host
+from hwmgr.desired.intent import before_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
