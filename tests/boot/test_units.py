@@ -174,40 +174,6 @@ def test_vfs_made_anew_by_hand(installed: Node) -> None:
     assert macs(installed) == before
 
 
-def test_vfs_made_anew_as_a_run_ends(installed: Node) -> None:
-    """A run that has looked for the last time and is not over swallows nothing that comes then."""
-    unit, dropin = "hwmgr-vfs@*", "/etc/systemd/system/hwmgr-vfs@.service.d/slow.conf"
-    slow = "[Service]\nExecStartPost=/bin/sh -c 'echo all looked at; read x < /run/hold'"
-    installed.write(dropin, slow)
-    installed("mkfifo /run/hold && systemctl daemon-reload")
-    finished = installed.said(unit, f"Finished hwmgr-vfs@{PF}.service")
-    before = macs(installed)
-    for _ in range(2):
-        looked = installed.said(unit, "all looked at")
-        installed(f"echo 0 > {SRIOV} && echo 7 > {SRIOV} && udevadm settle")
-        installed.await_journal(unit, "all looked at", looked)
-    installed("echo > /run/hold")
-    installed.await_journal(unit, f"Finished hwmgr-vfs@{PF}.service", finished)
-    assert_as_desired(vfs(installed))
-    assert macs(installed) == before
-    assert installed.run(f"systemctl is-failed hwmgr-vfs@{PF}.service").status != 0
-    installed(f"rm -r $(dirname {dropin}) /run/hold && systemctl daemon-reload")
-    assert installed("hwmgr doctor -o json") == "[]"
-
-
-def test_vfs_made_anew_during_a_run(installed: Node) -> None:
-    """The run is ended wherever it is, and the next one goes on."""
-    unit, before = f"hwmgr-vfs@{PF}.service", macs(installed)
-    begun = installed.said(unit, "Starting")
-    installed(f"echo 0 > {SRIOV} && echo 7 > {SRIOV}")
-    installed.await_journal(unit, "Starting", begun)
-    installed(f"for number in 0 5 0 7; do echo $number > {SRIOV}; done")
-    # By then every restart has been asked for; a start joins the run that is under way.
-    installed(f"udevadm settle && systemctl start {unit}")
-    assert_as_desired(vfs(installed))
-    assert macs(installed) == before
-
-
 def test_records_of_an_earlier_boot(with_a_record: Node) -> None:
     assert_as_desired(vfs(with_a_record))
     (finding,) = with_a_record.json("hwmgr doctor -o json || true")
