@@ -52,8 +52,10 @@ def successor(node: Node, record: Record, owner_fd: int | None, holders: Holders
 
 def _by_state_file(node: Node, record: Record) -> str | None:
     """Say which container another plugin's state file gives the function to, after our record."""
-    for entry in written_since(node.state, record.address, record.owner.since or 0.0):
-        if entry.container_id not in (None, record.owner.container_id):
+    for entry in written_since(node.state, record.address, record.owner.since):
+        # The name of our own does not tell for certain where the container ends.
+        own = entry.path in record.saved_files
+        if not own and entry.container_id not in (None, record.owner.container_id):
             container = str(entry.container_id)[:13]
             return f"state file {entry.path} gives it to container {container}"
     return None

@@ -167,8 +167,9 @@ def _given_since(facts: Facts, record: Record) -> Evidence | None:
         for netdev in space.netdevs.get(record.address, ()):
             return Evidence(f"{netdev.name} is in it", space.path)
     for entry in facts.state.entries:
-        other = entry.container_id not in (None, record.owner.container_id)
-        if entry.address == record.address and other and entry.mtime > (record.owner.since or 0):
+        own = entry.path in record.saved_files
+        other = not own and entry.container_id not in (None, record.owner.container_id)
+        if entry.address == record.address and other and entry.mtime > record.owner.since:
             return Evidence(f"given to container {str(entry.container_id)[:13]}", entry.path)
     return None
 

@@ -626,6 +626,19 @@ def test_an_older_state_file_gives_nothing_to_anybody(bench: Bench, kind: Kind) 
     assert set(bench.machine.netlink.space(pod.key)) == set()
 
 
+@pytest.mark.parametrize("kind", [Kind.VF, Kind.DPDK])
+def test_an_own_state_file_gives_nothing_to_anybody(bench: Bench, kind: Kind) -> None:
+    """Of ``sandbox-net-1`` the name does not tell where the container ends."""
+    dpdk = DpdkRequest(driver="vfio-pci") if kind is Kind.DPDK else None
+    pod = bench.attach(VF, "sandbox", kind=kind, dpdk=dpdk, ifname="net-1")
+    bench.machine.kill(pod)
+    node = bench.machine.node
+    assert [f.id for f in doctor.examine(node)] == ["vf-leaked"]
+    repair.carry_out(node, repair.plan(node))
+    assert driver.current_driver(bench.machine.sim, VF) == "igbvf"
+    assert doctor.examine(node) == []
+
+
 class _Looks(KernelSim):
     """Counts how often the whole of a PF, or of the node, is looked at."""
 
