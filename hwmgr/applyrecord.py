@@ -141,16 +141,23 @@ class ApplyRecords:
     def read(self, address: str) -> ApplyRecord | None:
         """Return the record of a PF, None when nothing was applied; raises RecordUnusable."""
         names = (_FOLDER, address + _SUFFIX)
+        path = self._state.path(*names)
         try:
             value = self._state.read_json(*names)
-            return None if value is None else _of(address, cast("dict[str, Any]", value))
-        except (StateError, KeyError, TypeError, ValueError, AttributeError) as error:
-            path = self._state.path(*names)
-            if isinstance(error, RecordTorn):
-                reason = error.reason
-            else:
-                reason = error.message if isinstance(error, StateError) else repr(error)
-            raise RecordUnusable(address, path, reason) from error
+        except RecordTorn as error:
+            raise RecordUnusable(address, path, error.reason) from error
+        except StateError as error:  # It may be whole: not ours to read, or too many files open.
+            raise RecordUnusable(address, path, "", error.message) from error
+        if value is None:
+            return None
+        if isinstance(value, dict) and value.get("schema", SCHEMA) not in READABLE:
+            what = f"has schema {value['schema']}, this version knows {SCHEMA}"
+            message = f"record {path} {what}; use the version of hwmgr that wrote it"
+            raise RecordUnusable(address, path, "", message)
+        try:
+            return _of(address, cast("dict[str, Any]", value))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise RecordUnusable(address, path, repr(error)) from error
 
     def given(self, address: str, boot_id: str) -> Mapping[int, Given]:
         """Return what VFs are meant to have in this boot; a damaged record tells nothing."""

@@ -147,12 +147,12 @@ class RecordTorn(StateError):
 class RecordUnusable(StateError):
     """What apply remembers of a PF (``address``) cannot be read; other PFs are not concerned."""
 
-    def __init__(self, address: str, path: str, reason: str) -> None:
-        message = (
+    def __init__(self, address: str, path: str, reason: str, message: str = "") -> None:
+        damaged = (
             f"record {path} is damaged ({reason}); move it away to go on without it:"
             f" what was there of {address} before apply is forgotten then"
         )
-        super().__init__(path, 0, message)
+        super().__init__(path, 0, message or damaged)
         self.address = address
 
 

@@ -40,6 +40,8 @@ def wanted_of_vfs(entry: DesiredPf, now: PfNow) -> dict[int, Given]:
 
 def _mac(group: VfGroup, index: int, there: dict[int, VfNow], now: PfNow) -> str | None:
     if group.mac is MacPolicy.KEEP:
-        settings = there[index].settings
-        return settings.mac if settings is not None else None
+        vf = there[index]
+        # Somebody without a record of ours has it: its MAC goes with him.
+        others = vf.holder is not None and vf.record is None
+        return None if others or vf.settings is None else vf.settings.mac
     return fixed_mac(group, index, now)

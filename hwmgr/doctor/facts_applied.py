@@ -49,7 +49,8 @@ def applied_files(node: Node) -> Iterator[AppliedFile]:
         except RecordTorn as error:
             yield AppliedFile(name, path, address, problem=error.reason, busy=busy)
             continue
-        schema = value.get("schema") if isinstance(value, dict) else applyrecord.SCHEMA
+        known = applyrecord.SCHEMA
+        schema = value.get("schema", known) if isinstance(value, dict) else known
         try:
             record = applyrecord.decode(cast("dict[str, Any]", value))
         except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from hwmgr.applyrecord import ApplyRecords, ApplyStage
+from hwmgr import claims
+from hwmgr.applyrecord import ApplyRecords, ApplyStage, Given
 from hwmgr.desired import applying, reverting
+from hwmgr.desired.applypf import Manner
 from hwmgr.doctor import examination as doctor
 from hwmgr.doctor import repair
 from hwmgr.driver import bind, current_override, unbind, write_override
@@ -239,6 +241,22 @@ def test_repair_gives_back_what_apply_gave_and_not_less(applied: Machine) -> Non
     assert applying.apply(applied.node, wanted(EVERYTHING), PLAIN) == []
 
 
+def test_a_mac_that_another_plugins_pod_had_is_not_wanted(machine: Machine) -> None:
+    """``keep`` is of what the VF itself has; sriov-cni's pod takes its MAC along."""
+    pod, address, side = machine.namespace(), machine.nics[0].vf(1), machine.sim.vf_side
+    own = side.get(PF)[1].mac
+    claims.write(machine.state, address, pod.path)
+    side.change(PF, 1, VFSettings(mac="02:00:00:00:00:77"))
+    desired = wanted({"mtu": 9000, "vfs": [{"range": "1", "mac": "keep", "trust": True}]})
+    applying.apply(machine.node, desired, Manner(force=True))
+    record = ApplyRecords(machine.state).read(PF)
+    assert record is not None
+    assert record.wanted == {1: Given(settings=VFSettings(trust=True))}
+    claims.release(machine.state, address, pod.path)
+    side.change(PF, 1, VFSettings(mac=own))
+    assert "applied-drift" not in {f.id for f in findings(machine)}
+
+
 def test_a_spoof_check_that_apply_set_is_not_odd(machine: Machine) -> None:
     entry = {"numVfs": 7, "vfs": [{"range": "2", "spoofchk": False}]}
     applying.apply(machine.node, wanted(entry), PLAIN)
@@ -260,6 +278,7 @@ def test_a_vf_that_is_to_have_no_driver(machine: Machine) -> None:
     [
         (b"{", "applied-torn"),
         (b"[]", "applied-torn"),
+        (b"{}", "applied-torn"),
         (b'{"schema": 9}', "applied-schema"),
         (b'{"schema": 1}', "applied-torn"),
     ],

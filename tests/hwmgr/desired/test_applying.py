@@ -23,6 +23,7 @@ from hwmgr.errors import (
     HwmgrError,
     NetlinkError,
     PlanRefused,
+    RecordUnusable,
     StateError,
     SysfsError,
     UndoIncomplete,
@@ -32,6 +33,7 @@ from hwmgr.inventory import inventory
 from hwmgr.manager import Manager
 from hwmgr.model import AttachRequest, DpdkRequest, Kind, PciAddress, VFSettings, VFState
 from hwmgr.pci import device_path, list_vfs
+from hwmgr.store import StateDir
 from tests.fakes.devlink import FakeDevlink
 from tests.fakes.machine import Machine, build, replace_node
 from tests.fakes.mortal import Killed, Life, mortal
@@ -417,7 +419,7 @@ def test_a_damaged_record_is_told_and_kept(machine: Machine) -> None:
     applying.apply(machine.node, wanted({"numVfs": 4}), PLAIN)
     whole = machine.state.read_bytes("applied", f"{PF}.json") or b""
     other = whole.replace(PF.encode(), b"0000:03:00.0")
-    for text in (b"{", b"[]", b'{"schema": 9}', other):
+    for text in (b"{", b"[]", b"{}", b'{"schema": 2}', other):
         machine.state.write_bytes(text, "applied", f"{PF}.json")
         with pytest.raises(StateError, match=r"is damaged .* move it away"):
             applying.apply(machine.node, wanted({"numVfs": 3}), PLAIN)
@@ -425,6 +427,31 @@ def test_a_damaged_record_is_told_and_kept(machine: Machine) -> None:
             reverting.revert(machine.node, PLAIN)
         assert machine.state.read_bytes("applied", f"{PF}.json") == text
         assert len(inventory(machine.node)) == 4
+
+
+def test_a_record_of_a_later_version_is_not_to_be_moved_away(machine: Machine) -> None:
+    text = b'{"schema": 9}'
+    machine.state.write_bytes(text, "applied", f"{PF}.json")
+    with pytest.raises(RecordUnusable, match=r"schema 9.*use the version of hwmgr that") as raised:
+        applying.apply(machine.node, wanted({"numVfs": 3}), PLAIN)
+    assert "move it away" not in raised.value.message
+    with pytest.raises(UndoIncomplete, match="use the version of hwmgr that") as undone:
+        reverting.revert(machine.node, PLAIN)
+    assert "move it away" not in undone.value.message
+    assert machine.state.read_bytes("applied", f"{PF}.json") == text
+
+
+class _NotOurs(StateDir):
+    """What another user's file looks like."""
+
+    def read_bytes(self, *names: str) -> bytes | None:
+        raise StateError(self.path(*names), errno.EACCES)
+
+
+def test_a_record_that_only_root_may_read_is_not_called_damaged(tmp_path: Path) -> None:
+    with pytest.raises(RecordUnusable, match="Permission denied; run it as root") as raised:
+        ApplyRecords(_NotOurs(str(tmp_path))).read(PF)
+    assert "damaged" not in raised.value.message
 
 
 def test_what_apply_gave_is_not_left_over(machine: Machine) -> None:
