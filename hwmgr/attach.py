@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from contextlib import ExitStack
 from dataclasses import replace
@@ -232,10 +233,15 @@ def _move(node: Node, request: AttachRequest, record: Record, ns_fd: int) -> Att
             names.append(name)
         ours = among(node, there, record.address)
         if sorted(n.name for n in ours) != sorted(names):
-            raise NetlinkError(f"{record.address} did not arrive in {request.netns_path}", 19)
+            what = f"{record.address} did not arrive in {request.netns_path}"
+            raise NetlinkError(what, errno.ENODEV)
         for one in ours:
             _dress(node, request, one, there)
-        first = next(n for n in among(node, there, record.address) if n.name == request.ifname)
+        ours = among(node, there, record.address)
+    first = next((n for n in ours if n.name == request.ifname), None)
+    if first is None:
+        what = f"{record.address} is no more {request.ifname} in {request.netns_path}"
+        raise NetlinkError(f"{what}; a process there has it otherwise", errno.ENODEV)
     return Attached(
         address=record.address,
         kind=record.kind,

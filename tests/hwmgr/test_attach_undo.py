@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,7 +11,7 @@ import pytest
 
 from hwmgr import driver
 from hwmgr.doctor import repair
-from hwmgr.errors import HwmgrError
+from hwmgr.errors import HwmgrError, NetlinkError
 from hwmgr.manager import Manager
 from hwmgr.model import Kind, Stage, VFSettings
 from tests.fakes.attachments import CASES, CONTAINER, WORN, Case, repair_of_records
@@ -179,6 +179,36 @@ def test_the_namespace_died(in_memory: Path, case: Case) -> None:
     assert {k: v for k, v in now.items() if made.before.get(k) != v} == {}
     assert made.leftovers() == []
     assert made.machine.netlink.space(key) == {}
+    made.close()
+
+
+@pytest.mark.parametrize("case", MOVED, ids=[c.name for c in MOVED])
+def test_a_process_of_the_pod_renames_the_netdev_during_the_attach(
+    in_memory: Path, case: Case
+) -> None:
+    made = scene(in_memory, replace(case, up=True), worn=True)
+
+    def rename(name: str) -> None:
+        if name == "attach.up" and "net1" in made.machine.netlink.space(made.pod.key):
+            made.machine.netlink.edit("net1", made.pod.key, name="mine")
+
+    with pytest.raises(NetlinkError, match="is no more net1 in "):
+        made.attach(replace_node(made.node, checkpoint=rename))
+    made.assert_as_before()
+    made.close()
+
+
+DEVICES = [c for c in CASES if c.kind is Kind.DPDK]
+
+
+@pytest.mark.parametrize("case", DEVICES, ids=[c.name for c in DEVICES])
+def test_an_own_state_file_names_no_other_container(in_memory: Path, case: Case) -> None:
+    """``sandbox-net-1``: where the container ends the name of the file does not tell."""
+    made = scene(in_memory, case)
+    request = case.request(made.pod.path, made.tool, container_id="sandbox", ifname="net-1")
+    Manager(made.node).attach(request)
+    Manager(made.node).detach("sandbox", "net-1", made.pod.path)
+    made.assert_as_before()
     made.close()
 
 
