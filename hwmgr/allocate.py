@@ -111,8 +111,8 @@ def owner_life(node: Node, record: Record) -> Life:
 
 
 def claim_life(node: Node, path: str) -> Life:
-    """Say whether the namespace in a claim still exists."""
-    return Sight(node.proc, node.all_processes).life(path)
+    """Say whether the namespace in a claim still exists; sriov-cni killed at it leaves it empty."""
+    return Life.GONE if not path else Sight(node.proc, node.all_processes).life(path)
 
 
 def _said(text: str, life: Life) -> str:

@@ -163,6 +163,15 @@ def test_an_owner_that_cannot_be_seen_from_a_container_keeps_its_vf(machine: Mac
     ]
 
 
+def test_an_empty_claim_is_nobodys_in_a_container_too(machine: Machine) -> None:
+    node, _ours, _theirs = out_of_sight(machine)
+    address = machine.nics[0].vf(1)
+    claims.write(machine.state, address, "")
+    new = machine.namespace()
+    Manager(node).attach(request(new, machine, 1, OTHER))
+    assert claims.claimed_by(machine.state, address) == new.path
+
+
 def test_who_cannot_be_seen_is_passed_over_and_told_of(machine: Machine) -> None:
     node, _ours, _theirs = out_of_sight(machine)
     pods = [machine.namespace() for _ in range(6)]
