@@ -6,6 +6,7 @@ hwmgr.sight for where that cannot be told.
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -17,12 +18,12 @@ _FOLDER = "pci"
 def claimed_by(state: StateDir, address: str) -> str | None:
     """Return the namespace path in a function's claim file, None when it has none."""
     data = state.read_bytes(_FOLDER, address)
-    return None if data is None else data.decode("utf-8", "replace").strip()
+    return None if data is None else os.fsdecode(data).strip()
 
 
 def write(state: StateDir, address: str, netns_path: str) -> None:
     """Claim a function for a namespace, in the form that sriov-cni reads."""
-    state.write_bytes(netns_path.encode(), _FOLDER, address)
+    state.write_bytes(os.fsencode(netns_path), _FOLDER, address)
 
 
 def release(state: StateDir, address: str, netns_path: str) -> None:

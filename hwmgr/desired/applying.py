@@ -76,9 +76,10 @@ def apply(node: Node, desired: Desired, manner: Manner) -> list[Change]:
                         manner.witness.passed_over(f"{address} has been reverted; {_ANEW}")
                         continue
                     await_netdevs(node, address)
-                else:
+                application = PfApplication(node, desired, entry, address, manner)
+                if not manner.only_vfs:
                     ApplyRecords(node.state).forget_reverted(address)
-                done += PfApplication(node, desired, entry, address, manner).apply()
+                done += application.apply()
         except HwmgrError as error:
             if isinstance(error, RecordUnusable):
                 pf = PciAddress(address)

@@ -105,6 +105,16 @@ def test_a_live_claim_is_respected_and_stays(machine: Machine) -> None:
     assert claims.claimed_by(machine.state, first) == theirs.path
 
 
+def test_a_claim_for_a_path_of_any_bytes(machine: Machine) -> None:
+    """CNI_NETNS is a path: what is no UTF-8 comes with surrogates (os.fsdecode)."""
+    vf, path = machine.nics[0].vf(0), "/run/netns/\udcff"
+    claims.write(machine.state, vf, path)
+    assert machine.state.read_bytes("pci", vf) == b"/run/netns/\xff"
+    assert claims.claimed_by(machine.state, vf) == path
+    claims.release(machine.state, vf, path)
+    assert claims.addresses(machine.state) == []
+
+
 def test_a_stale_claim_is_taken_over(machine: Machine) -> None:
     pod, theirs = machine.namespace(), machine.namespace()
     vf = machine.nics[0].vf(0)

@@ -441,6 +441,18 @@ def test_a_record_of_a_later_version_is_not_to_be_moved_away(machine: Machine) -
     assert machine.state.read_bytes("applied", f"{PF}.json") == text
 
 
+def test_a_pf_that_cannot_be_applied_stays_reverted(machine: Machine) -> None:
+    records = ApplyRecords(machine.state)
+    records.note_reverted(PF, machine.node.boot_id)
+    machine.state.write_bytes(b"{", "applied", f"{PF}.json")
+    with pytest.raises(RecordUnusable):
+        applying.apply(machine.node, wanted({"numVfs": 3}), PLAIN)
+    machine.state.remove("applied", f"{PF}.json")
+    assert records.is_reverted(PF, machine.node.boot_id)
+    applying.apply(machine.node, wanted({"numVfs": 3}), PLAIN)
+    assert not records.is_reverted(PF, machine.node.boot_id)
+
+
 class _NotOurs(StateDir):
     """What another user's file looks like."""
 
