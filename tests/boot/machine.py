@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from labvm import parcel
 from labvm.cache import ensure_image
+from labvm.errors import MachineError
 from labvm.session import Session
 
 if TYPE_CHECKING:
@@ -48,13 +49,17 @@ class Node:
     def run(self, command: str) -> Done:
         """Run a command of bash's as root."""
         out, err = io.BytesIO(), io.BytesIO()
-        status, _ = self._session.run(
-            ["bash", "-o", "pipefail", "-c", command],
-            environment={},
-            parcel_length=self._parcel_length,
-            timeout=PATIENCE,
-            streams={"stdout": out, "stderr": err},
-        )
+        try:
+            status, _ = self._session.run(
+                ["bash", "-o", "pipefail", "-c", command],
+                environment={},
+                parcel_length=self._parcel_length,
+                timeout=PATIENCE,
+                streams={"stdout": out, "stderr": err},
+            )
+        except MachineError as error:
+            error.add_note(f"{command}\n{out.getvalue()!r}\n{err.getvalue()!r}\n{error.tail}")
+            raise
         self._parcel_length = 0  # the checkout stays, on the machine's disk
         return Done(status, out.getvalue().decode(), err.getvalue().decode())
 
