@@ -87,13 +87,13 @@ class PfApplication:
         self.address = address
         self.manner = manner
         self.records = ApplyRecords(node.state)
-        self.found = self.records.read(address)
+        self.kept = self.records.read(address)  # as the file has it
         self.record = self._opened(desired)
         self.done: list[Change] = []
         self.offered: set[int | None] = set()
 
     def _opened(self, desired: Desired) -> ApplyRecord:
-        found = self.found
+        found = self.kept
         if found is not None and found.boot_id == self.node.boot_id:
             return replace(found, source=desired.path)
         # What an earlier boot had before it is nothing to go back to: the hardware has forgotten.
@@ -152,7 +152,7 @@ class PfApplication:
             # Of the PF itself nothing has been looked at.
             wanted_pf=self.record.wanted_pf if self.manner.only_vfs else wanted_of_pf(self.entry),
         )
-        if closed == self.found:
+        if closed == self.kept:
             return
         try:
             self._write(closed)
@@ -165,7 +165,7 @@ class PfApplication:
 
     def _write(self, record: ApplyRecord) -> None:
         self.records.write(record)
-        self.record = record
+        self.record = self.kept = record
 
     def _carry_out(self, change: Change, now: PfNow) -> None:
         with ExitStack() as locks:

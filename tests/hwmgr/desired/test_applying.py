@@ -309,6 +309,18 @@ def test_externally_managed_vfs_are_verified_and_set_up(machine: Machine) -> Non
         applying.apply(machine.node, wanted(entry), PLAIN)
 
 
+def test_the_same_changes_once_more_are_closed_too(machine: Machine) -> None:
+    """The record is in the end what it was before, and not meanwhile."""
+    desired = wanted({"vfs": [{"range": "5", "vlan": 55}]})
+    applying.apply(machine.node, desired, PLAIN)
+    first = ApplyRecords(machine.state).read(PF)
+    machine.sim.vf_side.put(PF, 5, replace(machine.sim.vf_side.get(PF)[5], vlan=0))
+    assert len(applying.apply(machine.node, desired, PLAIN)) == 1
+    assert first is not None
+    assert first.stage is ApplyStage.APPLIED
+    assert ApplyRecords(machine.state).read(PF) == first
+
+
 def test_only_vfs_after_somebody_made_them_anew(machine: Machine) -> None:
     desired = wanted({"numVfs": 4, "vfs": [{"range": "0-3", "driver": "vfio-pci", "vlan": 2}]})
     applying.apply(machine.node, desired, PLAIN)
